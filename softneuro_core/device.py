@@ -1,0 +1,177 @@
+"""Devices, their memory, and the CPU of this process. Knows nothing of layers."""
+
+from __future__ import annotations
+
+import abc
+import os
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from softneuro_core.errors import PluginError
+
+
+@dataclass(slots=True, eq=False)
+class Buffer:
+    """A piece of a device's memory holding one stored tensor.
+
+    ``shape`` is the storage shape (layout applied), ``strides`` are in bytes. ``memory`` is whatever the
+    device's ``alloc`` returned, ``offset`` counts bytes from its start. On the host ``array`` is a numpy view
+    and ``address`` its first byte; elsewhere both raise :class:`PluginError`, so host code cannot touch foreign
+    memory by accident.
+    """
+
+    device: Device
+    memory: Any
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    strides: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of a dense tensor of this shape."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    @property
+    def array(self) -> np.ndarray:
+        return self.device.host_array(self)
+
+    @property
+    def address(self) -> int:
+        return int(self.array.ctypes.data)
+
+
+class ObjectBuffer:
+    """The slot of a host object: whatever ``value`` holds between two steps. No arena, no address."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: Any = None
+
+
+class Device(abc.ABC):
+    """One place with memory and a clock. Subclass it in a plugin and return it from ``softneuro_devices``.
+
+    ``segment_us`` is the fixed cost of starting a run of consecutive steps here (launch and wait, RPC);
+    the tuner charges it once per run. ``supports_views`` False makes the memory plan give every slot a whole
+    allocation. ``clock_name`` other than ``wall`` marks costs as simulated.
+    """
+
+    name: str
+    alignment: int = 64
+    supports_views: bool = True
+    segment_us: float = 0.0
+    clock_name: str = "wall"
+    isa: str = ""
+
+    @abc.abstractmethod
+    def alloc(self, nbytes: int) -> Any:
+        """Fresh memory of at least ``nbytes``, aligned; freed when the last reference dies."""
+
+    @abc.abstractmethod
+    def upload(self, buffer: Buffer, array: np.ndarray) -> None:
+        """Copies a C-contiguous array in storage shape into the buffer."""
+
+    @abc.abstractmethod
+    def download(self, buffer: Buffer, array: np.ndarray) -> None:
+        """Copies the buffer into a C-contiguous array in storage shape; waits for pending work first."""
+
+    def synchronize(self) -> None:
+        """Returns when everything started on this device is done: the only fence."""
+
+    def host_array(self, buffer: Buffer) -> np.ndarray:
+        """A numpy view, for devices whose memory the host can address; raises :class:`PluginError` otherwise."""
+        raise PluginError(f"memory of device {self.name!r} cannot be touched from the host")
+
+    def now_ns(self) -> int:
+        """The device's own clock in nanoseconds."""
+        return time.perf_counter_ns()
+
+    def fingerprint(self) -> str:
+        """Everything of this device that changes code or speed (model, driver, units); no host names."""
+        return self.name
+
+    def buffer(
+        self, memory: Any, offset: int, shape: Sequence[int], dtype: np.dtype, strides: Sequence[int] | None = None
+    ) -> Buffer:
+        """A dense (or explicitly strided) tensor at ``offset`` bytes of ``memory``."""
+        dtype = np.dtype(dtype)
+        return Buffer(self, memory, offset, tuple(shape), dtype, tuple(strides or dense_strides(shape, dtype)))
+
+
+def dense_strides(shape: Sequence[int], dtype: np.dtype) -> tuple[int, ...]:
+    """Row-major strides in bytes."""
+    strides, step = [], np.dtype(dtype).itemsize
+    for dim in reversed(shape):
+        strides.append(step)
+        step *= max(1, dim)
+    return tuple(reversed(strides))
+
+
+class HostDevice(Device):
+    """The CPU and memory of this process."""
+
+    name = "cpu"
+
+    def __init__(self) -> None:
+        self.isa = ",".join(cpu_features())
+
+    def alloc(self, nbytes: int) -> np.ndarray:
+        raw = np.empty(nbytes + self.alignment, np.uint8)
+        start = -raw.ctypes.data % self.alignment
+        return raw[start : start + nbytes]
+
+    def upload(self, buffer: Buffer, array: np.ndarray) -> None:
+        np.copyto(buffer.array, array)
+
+    def download(self, buffer: Buffer, array: np.ndarray) -> None:
+        np.copyto(array, buffer.array)
+
+    def host_array(self, buffer: Buffer) -> np.ndarray:
+        return np.ndarray(buffer.shape, buffer.dtype, buffer.memory, buffer.offset, buffer.strides)
+
+    def fingerprint(self) -> str:
+        return f"{cpu_model()} [{self.isa}] {usable_cores()} cores"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What code is made for: given to ``offers``, ``prepare`` and ``softneuro_link``, never read from a global."""
+
+    device: Device
+    threads: int
+    isa: str
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@cache
+def cpu_model() -> str:
+    """The processor's name, from the system's own description."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            named = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
+        family = "-".join(named.get(k, "?") for k in ("cpu family", "model", "stepping"))
+        return f"{named['model name']} {family}"
+    except (OSError, KeyError):
+        return platform.processor() or platform.machine()
+
+
+@cache
+def cpu_features() -> tuple[str, ...]:
+    """Instruction sets numpy found on this CPU, sorted: the part of a machine that decides legality."""
+    from numpy._core._multiarray_umath import __cpu_features__
+
+    return tuple(sorted(name for name, present in __cpu_features__.items() if present))
