@@ -1,0 +1,448 @@
+"""Runs one kernel on real buffers with red zones around them: shared by the profiler and the conformance kit.
+
+Owns memory, poison and zones; must not know routines, regions, references or clocks. Touches device memory through
+``upload`` and ``download`` only, so a device whose memory the host cannot address works like any other.
+"""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from softneuro_core.device import Buffer, Device, ObjectBuffer, Target, dense_strides
+from softneuro_core.errors import InputError, PluginError
+from softneuro_core.graph import Value
+from softneuro_core.routine import AnyBuffer, Call, Kernel
+from softneuro_core.spec import OBJECT, TensorSpec
+
+ZONE_BYTES = 128
+"""Patterned bytes before and behind every buffer; two cache lines, so that a whole stray vector store is seen."""
+ZONE_BYTE, POISON_BYTE = 0x5C, 0xA5
+BORDER = 1
+"""Elements of border on each side of every spatial axis of an operand placed as ``strided``."""
+
+Operand = tuple[Value, TensorSpec]
+Link = Callable[[Target, Sequence[Call]], Callable[[], None] | None]
+
+
+def encode(array: np.ndarray, value: Value, spec: TensorSpec) -> np.ndarray:
+    """``array`` (ONNX order, the value's dtype) in the element type of ``spec``; still in ONNX order.
+
+    A quantised spec of a real value uses the value's numbers as ONNX QuantizeLinear does: divide by the float32
+    scale, round half to even, add the zero point, saturate. Raises :class:`InputError` if they are missing.
+    """
+    array = np.asarray(array)
+    wanted = spec.dtype
+    if not (array.dtype.kind == "f" or value.dtype.is_float) or wanted.is_float or wanted.name == "bool":
+        return array.astype(wanted.numpy, copy=False)
+    if value.qparams is None:
+        raise InputError(f"value {value.name!r} has no scale and zero point", remedy=f"{spec} needs them")
+    scale, zero = (_along(numbers, value.qparams.axis, array.ndim) for numbers in _numbers(value))
+    limits = _integer_limits(wanted.numpy)
+    steps = np.rint(array.astype(np.float32) / scale.astype(np.float32)) + zero.astype(np.float64)
+    return np.clip(steps, *limits).astype(wanted.numpy)
+
+
+def _numbers(value: Value) -> tuple[np.ndarray, np.ndarray]:
+    assert value.qparams is not None
+    return np.asarray(value.qparams.scale), np.asarray(value.qparams.zero_point)
+
+
+def _along(numbers: np.ndarray, axis: int | None, rank: int) -> np.ndarray:
+    if axis is None:
+        return numbers.reshape(())
+    return numbers.reshape([-1 if a == axis % rank else 1 for a in range(rank)])
+
+
+def _integer_limits(dtype: np.dtype) -> tuple[int, int]:
+    if dtype.kind in "iu":
+        return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    import ml_dtypes
+
+    return int(ml_dtypes.iinfo(dtype).min), int(ml_dtypes.iinfo(dtype).max)
+
+
+@dataclass(slots=True, eq=False)
+class _Slot:
+    """One operand of one copy: its buffer inside a container that lies in ``memory`` with zones around."""
+
+    label: str
+    buffer: Buffer
+    container: tuple[int, ...]
+    inner: tuple[slice, ...]
+    start: int
+    """First byte of the container in ``memory``."""
+    front: int
+    """Patterned bytes before the container."""
+    back: int
+    """Patterned bytes behind the container."""
+
+    @property
+    def container_bytes(self) -> int:
+        return int(np.prod(self.container, dtype=np.int64)) * self.buffer.dtype.itemsize
+
+    def _raw(self) -> Buffer:
+        whole = self.front + self.container_bytes + self.back
+        return self.buffer.device.buffer(self.buffer.memory, self.start - self.front, (whole,), np.dtype(np.uint8))
+
+    def fill_zones(self) -> None:
+        """Writes the pattern over zones, border and contents; the contents are written after it."""
+        raw = self._raw()
+        self.buffer.device.upload(raw, np.full(raw.shape, ZONE_BYTE, np.uint8))
+
+    def damage(self) -> str | None:
+        """What was written outside the tensor, or None."""
+        raw = self._raw()
+        seen = np.empty(raw.shape, np.uint8)
+        self.buffer.device.download(raw, seen)
+        for part, where in (
+            (seen[: self.front], "before its start"),
+            (seen[len(seen) - self.back :], "behind its end"),
+        ):
+            if (written := int(np.count_nonzero(part != ZONE_BYTE))) and part.size:
+                return f"{self.label}: {written} bytes {where} were overwritten"
+        body = seen[self.front : self.front + self.container_bytes]
+        body = body.reshape((*self.container, self.buffer.dtype.itemsize)).copy()
+        body[self.inner] = ZONE_BYTE
+        if written := int(np.count_nonzero(body != ZONE_BYTE)):
+            return f"{self.label}: {written} bytes of the border around it were overwritten"
+        return None
+
+
+def poison(shape: Sequence[int], dtype: np.dtype, byte: int = POISON_BYTE) -> np.ndarray:
+    """An array nobody computes by accident: NaN where the type has one, else ``byte`` repeated."""
+    raw = np.full((*shape, dtype.itemsize), byte, np.uint8).view(dtype).reshape(shape)
+    if dtype.kind == "f" or (dtype.kind == "V" and "float" in dtype.name):
+        with np.errstate(all="ignore"):
+            lost = np.full(shape, np.nan, np.float32).astype(dtype)
+            return lost if bool(np.isnan(lost.astype(np.float32)).all()) else raw
+    return raw
+
+
+class Rig:
+    """A kernel bound to buffers of its own, ``copies`` complete sets of them.
+
+    ``inputs`` and ``outputs`` pair each operand's value with the spec it is held in, parallel to
+    ``Kernel.bind``. Every buffer but host objects has at least :data:`ZONE_BYTES` patterned bytes on both sides, save
+    on a device without views that refuses a longer allocation (``zoned`` is False then). ``alias=i`` puts
+    output 0 into the memory of input i. ``offset`` bytes (a multiple of every device's alignment) shift all buffers.
+    ``strided`` numbers operands, inputs first, to be held in a larger buffer with a border around the spatial axes.
+    Raises :class:`InputError` for operands that do not fit together; whatever ``bind`` raises passes through.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        inputs: Sequence[Operand],
+        outputs: Sequence[Operand],
+        devices: Mapping[str, Device],
+        *,
+        routine_device: str,
+        copies: int = 1,
+        alias: int | None = None,
+        offset: int = 0,
+        strided: Collection[int] = (),
+    ) -> None:
+        self.kernel, self.input_operands, self.output_operands = kernel, tuple(inputs), tuple(outputs)
+        self.devices, self.alias, self.offset = devices, alias, offset
+        self.strided = frozenset(strided)
+        self.routine_device = routine_device
+        self.zoned = True
+        self._packed: list[Any] = []
+        names = {spec.device for _, spec in (*inputs, *outputs)} | {routine_device}
+        if missing := sorted(names - set(devices)):
+            raise InputError(f"devices {missing} are not available")
+        self._used = [devices[name] for name in sorted(names)]
+        self._allocate(copies)
+        self.calls: tuple[Call, ...] = tuple(
+            kernel.bind(ins, outs, None if self._scratch is None else self._scratch.buffer)
+            for ins, outs in zip(self._inputs, self._outputs, strict=True)
+        )
+
+    # -- memory ----------------------------------------------------------------------------------------------
+
+    def _allocate(self, copies: int) -> None:
+        plan = _Arena(self.devices, self.offset)
+        ins, outs = [], []
+        for _ in range(copies):
+            ins.append([self._place(plan, i) for i in range(len(self.input_operands))])
+            outs.append([self._place(plan, len(ins[0]) + i) for i in range(len(self.output_operands))])
+        scratch_bytes = int(self.kernel.scratch)
+        scratch = None
+        if scratch_bytes:
+            flat = (scratch_bytes,)
+            scratch = plan.add(self.routine_device, "scratch", flat, flat, (slice(None),), np.dtype(np.uint8))
+        made = plan.allocate()
+        self.zoned = plan.zoned
+        self._slots = made
+        self._scratch = None if scratch is None else made[scratch]
+        self._inputs = [[_held(made, where) for where in row] for row in ins]
+        self._outputs = [[_held(made, where) for where in row] for row in outs]
+        if self.alias is not None:
+            for copy in range(copies):
+                self._outputs[copy][0] = self._aliased(self._inputs[copy][self.alias])
+        first = {where for where in (*ins[0], *outs[0], scratch) if isinstance(where, int)}
+        self._checked = [made[where] for where in sorted(first)]
+        for slot in self._checked:
+            if self.zoned:
+                slot.fill_zones()
+        for copy in range(copies):
+            self.poison(copy)
+
+    def _place(self, plan: _Arena, number: int) -> int | ObjectBuffer:
+        """Asks for one operand's memory: its slot number, or the slot of a host object."""
+        is_output = number >= len(self.input_operands)
+        at = number - len(self.input_operands) if is_output else number
+        value, spec = (self.output_operands if is_output else self.input_operands)[at]
+        if spec.dtype is OBJECT or (is_output and at == 0 and self.alias is not None):
+            return ObjectBuffer()
+        shape = spec.layout.storage_shape(value.static_shape)
+        container, inner = shape, tuple(slice(0, dim) for dim in shape)
+        if number in self.strided and self.devices[spec.device].supports_views:
+            container, inner = _bordered(shape, spec, len(value.static_shape))
+        label = f"{'output' if is_output else 'input'} {at} ({value.name!r})"
+        return plan.add(spec.device, label, shape, container, inner, spec.dtype.numpy)
+
+    def _aliased(self, source: AnyBuffer) -> Buffer:
+        """Output 0 in the memory of the input it may alias."""
+        value, spec = self.output_operands[0]
+        shape = spec.layout.storage_shape(value.static_shape)
+        same = isinstance(source, Buffer) and source.device is self.devices[spec.device]
+        if not same or source.nbytes != spec.nbytes(value.static_shape):  # type: ignore[union-attr]
+            raise InputError(f"output {value.name!r} cannot lie in the memory of input {self.alias}")
+        assert isinstance(source, Buffer)
+        dense = source.shape == shape and source.dtype == spec.dtype.numpy
+        strides = source.strides if dense else None
+        return source.device.buffer(source.memory, source.offset, shape, spec.dtype.numpy, strides)
+
+    # -- contents --------------------------------------------------------------------------------------------
+
+    def poison(self, copy: int = 0, byte: int = POISON_BYTE) -> None:
+        """Overwrites outputs and scratch with NaN or ``byte``, so that whatever is not written shows."""
+        for number, slot in enumerate(self._outputs[copy]):
+            if number == 0 and self.alias is not None:
+                continue
+            if isinstance(slot, ObjectBuffer):
+                slot.value = None
+            else:
+                slot.device.upload(slot, poison(slot.shape, slot.dtype, byte))
+        if self._scratch is not None:
+            buffer = self._scratch.buffer
+            buffer.device.upload(buffer, np.full(buffer.shape, byte, np.uint8))
+
+    def load(self, arrays: Sequence[Any], copies: Collection[int] | None = None) -> None:
+        """Uploads the inputs, given in ONNX order and the values' dtypes, to every copy (or those named).
+
+        Raises :class:`InputError` if the number or a shape is wrong.
+        """
+        if len(arrays) != len(self.input_operands):
+            raise InputError(f"{len(arrays)} inputs given, the kernel reads {len(self.input_operands)}")
+        self._packed = [_packed(array, *operand) for array, operand in zip(arrays, self.input_operands, strict=True)]
+        for copy in range(len(self.calls)) if copies is None else copies:
+            for slot, packed in zip(self._inputs[copy], self._packed, strict=True):
+                if isinstance(slot, ObjectBuffer):
+                    slot.value = copying.deepcopy(packed)
+                else:
+                    slot.device.upload(slot, packed)
+
+    def outputs(self, copy: int = 0) -> list[Any]:
+        """The results in ONNX order, in the element types of the outputs' specs; host objects as they are."""
+        self.synchronize()
+        found: list[Any] = []
+        for slot, (value, spec) in zip(self._outputs[copy], self.output_operands, strict=True):
+            if isinstance(slot, ObjectBuffer):
+                found.append(slot.value)
+            else:
+                found.append(spec.layout.unpack(_read(slot), value.static_shape))
+        return found
+
+    # -- running ---------------------------------------------------------------------------------------------
+
+    def run(self, copy: int = 0) -> None:
+        """Runs the kernel once on one set of buffers and waits until it is done."""
+        self.calls[copy].run()
+        self.synchronize()
+
+    def linked(self, link: Link, target: Target, copies: Sequence[int]) -> Callable[[], None]:
+        """One function that runs the calls of ``copies`` in turn, as a session would; it does not wait."""
+        calls = [self.calls[copy] for copy in copies]
+        found = link(target, calls)
+        if found is not None:
+            return found
+        runs = [call.run for call in calls]
+        if len(runs) == 1:
+            return runs[0]
+
+        def loop() -> None:
+            for run in runs:
+                run()
+
+        return loop
+
+    def synchronize(self) -> None:
+        """Waits for every device involved."""
+        for device in self._used:
+            device.synchronize()
+
+    # -- checks (first copy only) ----------------------------------------------------------------------------
+
+    def zones_intact(self) -> str | None:
+        """None, or which buffer of the first copy was written outside its bounds."""
+        self.synchronize()
+        return next((found for slot in self._checked if self.zoned and (found := slot.damage())), None)
+
+    def inputs_intact(self) -> str | None:
+        """None, or which input of the first copy changed (an aliased one may)."""
+        self.synchronize()
+        for number, (slot, packed) in enumerate(zip(self._inputs[0], self._packed, strict=True)):
+            if number != self.alias and not _unchanged(slot, packed):
+                return f"input {number} ({self.input_operands[number][0].name!r}) was changed"
+        return None
+
+    @property
+    def set_bytes(self) -> int:
+        """Bytes of one set of inputs and outputs, without zones."""
+        buffers = [slot for slot in (*self._inputs[0], *self._outputs[0]) if isinstance(slot, Buffer)]
+        return sum(buffer.nbytes for buffer in buffers)
+
+
+def copies_past_cache(operands: Sequence[Operand], cache_bytes: int, limit_bytes: int, most: int) -> int:
+    """How many sets of these operands exceed ``cache_bytes`` by a quarter, within ``limit_bytes`` and ``most``."""
+    tensors = [(value, spec) for value, spec in operands if spec.dtype is not OBJECT]
+    size = sum(spec.nbytes(value.static_shape) for value, spec in tensors)
+    if not size:
+        return 1
+    return max(1, min(-(-cache_bytes * 5 // 4 // size), limit_bytes // (size + 2 * ZONE_BYTES * len(tensors)), most))
+
+
+@dataclass(slots=True)
+class _Wish:
+    device: str
+    label: str
+    shape: tuple[int, ...]
+    container: tuple[int, ...]
+    inner: tuple[slice, ...]
+    dtype: np.dtype
+    start: int = 0
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.container, dtype=np.int64)) * self.dtype.itemsize
+
+
+class _Arena:
+    """Collects what is wanted, then makes one allocation per device, or one per buffer where views are unsupported."""
+
+    def __init__(self, devices: Mapping[str, Device], offset: int) -> None:
+        self.devices, self.offset = devices, offset
+        self.wishes: list[_Wish] = []
+        self.zoned = True
+
+    def add(
+        self,
+        device: str,
+        label: str,
+        shape: tuple[int, ...],
+        container: tuple[int, ...],
+        inner: tuple[slice, ...],
+        dtype: np.dtype,
+    ) -> int:
+        """Number of the slot :meth:`allocate` will return for this."""
+        self.wishes.append(_Wish(device, label, shape, container, inner, dtype))
+        return len(self.wishes) - 1
+
+    def allocate(self) -> list[_Slot]:
+        """Every slot, in the order asked for."""
+        memories, ends = {}, {}
+        for name in dict.fromkeys(wish.device for wish in self.wishes):
+            device = self.devices[name]
+            if device.supports_views:
+                ends[name] = self._arrange([wish for wish in self.wishes if wish.device == name], device.alignment)
+                memories[name] = device.alloc(ends[name])
+        return [
+            _slot(wish, self.devices[wish.device], memories[wish.device], ZONE_BYTES, ZONE_BYTES)
+            if wish.device in memories
+            else self._alone(wish)
+            for wish in self.wishes
+        ]
+
+    def _arrange(self, wishes: Sequence[_Wish], alignment: int) -> int:
+        """Gives every wish its aligned start with zones between; returns the end of the memory."""
+        at = self.offset
+        for wish in wishes:
+            wish.start = _round_up(at + ZONE_BYTES, alignment)
+            at = wish.start + wish.nbytes + ZONE_BYTES
+        return at
+
+    def _alone(self, wish: _Wish) -> _Slot:
+        """A whole allocation for one buffer, with a zone behind it where the device takes that."""
+        device = self.devices[wish.device]
+        try:
+            slot = _slot(wish, device, device.alloc(wish.nbytes + ZONE_BYTES), 0, ZONE_BYTES)
+            slot.fill_zones()
+            if slot.damage() is None:
+                device.upload(slot.buffer, poison(wish.shape, wish.dtype))
+                return slot
+        except (PluginError, ValueError, TypeError, NotImplementedError):
+            pass
+        self.zoned = False
+        return _slot(wish, device, device.alloc(max(1, wish.nbytes)), 0, 0)
+
+
+def _slot(wish: _Wish, device: Device, memory: Any, front: int, back: int) -> _Slot:
+    strides = dense_strides(wish.container, wish.dtype)
+    skipped = sum(part.start * step for part, step in zip(wish.inner, strides, strict=True) if part.start)
+    dense = wish.container == wish.shape
+    buffer = device.buffer(memory, wish.start + skipped, wish.shape, wish.dtype, None if dense else strides)
+    return _Slot(wish.label, buffer, wish.container, wish.inner, wish.start, front, back)
+
+
+def _bordered(shape: tuple[int, ...], spec: TensorSpec, rank: int) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """A larger container with a border around every spatial axis, and where the tensor lies in it."""
+    order = spec.layout.permutation(rank)
+    margins = [BORDER if place < len(order) and order[place] >= 2 else 0 for place in range(len(shape))]
+    container = tuple(dim + 2 * margin for dim, margin in zip(shape, margins, strict=True))
+    return container, tuple(slice(m, m + dim) for dim, m in zip(shape, margins, strict=True))
+
+
+def _round_up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _held(slots: Sequence[_Slot], where: int | ObjectBuffer) -> AnyBuffer:
+    return slots[where].buffer if isinstance(where, int) else where
+
+
+def _packed(array: Any, value: Value, spec: TensorSpec) -> Any:
+    if spec.dtype is OBJECT:
+        return array
+    array = np.asarray(array)
+    if array.shape != value.static_shape:
+        raise InputError(f"{value.name!r} has shape {array.shape}, wanted {value.static_shape}")
+    return spec.layout.pack(encode(array, value, spec))
+
+
+def _read(buffer: Buffer) -> np.ndarray:
+    stored = np.empty(buffer.shape, buffer.dtype)
+    buffer.device.download(buffer, stored)
+    return stored
+
+
+def _unchanged(slot: AnyBuffer, packed: Any) -> bool:
+    if isinstance(slot, ObjectBuffer):
+        return _same_object(slot.value, packed)
+    return _read(slot).tobytes() == packed.tobytes()
+
+
+def _same_object(one: Any, other: Any) -> bool:
+    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
+        return len(one) == len(other) and all(map(_same_object, one, other))
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        if one.dtype != other.dtype or one.shape != other.shape:
+            return False
+        return bool(np.array_equal(one, other)) if one.dtype.kind == "O" else one.tobytes() == other.tobytes()
+    return type(one) is type(other) and bool(one == other)
