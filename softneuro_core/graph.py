@@ -22,7 +22,8 @@ class Value:
     """One tensor (or host object) between layers; identity, not content, is its equality.
 
     ``shape`` is None when even the rank is unknown. ``data`` is set for constants, which have no spec:
-    ``prepare`` reads them. ``qparams`` are the numbers of a quantised value.
+    ``prepare`` reads them. ``qparams`` are the numbers of a quantised value. ``type`` is the ONNX type of what
+    dtype and shape cannot say: sequences, optionals, maps, sparse tensors.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Value:
     shape: tuple[Dim, ...] | None
     data: np.ndarray | None = None
     qparams: QParams | None = None
+    type: onnx.TypeProto | None = None
 
     @property
     def is_constant(self) -> bool:
