@@ -213,7 +213,7 @@ def _collect_plugin(manager: pluggy.PluginManager, info: PluginInfo, found: _Col
     except Exception as error:  # a stranger's hook may raise anything
         return _dropped(manager, info, "failed", f"{type(error).__name__}: {error}")
     info = replace(info, devices=tuple(mine.devices))
-    mine.owners = {name: info for name in [*mine.routines, *mine.adapters]}
+    mine.owners = dict.fromkeys([*mine.routines, *mine.adapters], info)
     for kind in ("devices", "routines", "adapters", "operators", "owners"):
         getattr(found, kind).update(getattr(mine, kind))
     found.passes += mine.passes
@@ -241,8 +241,3 @@ def _fill(found: _Collection, kind: str, items: list[Any], cls: type, key: Calla
         if key(item) in table:
             raise PluginError(f"{kind} has two entries called {key(item)!r}")
         table[key(item)] = item
-
-
-
-
-

@@ -12,9 +12,7 @@ class SoftneuroError(Exception):
 
     exit_code = 1
 
-    def __init__(
-        self, cause: str, *, file: object = None, layer: str | None = None, remedy: str | None = None
-    ) -> None:
+    def __init__(self, cause: str, *, file: object = None, layer: str | None = None, remedy: str | None = None) -> None:
         self.cause, self.layer, self.remedy = cause, layer, remedy
         self.file = None if file is None else str(file)
         super().__init__(cause)

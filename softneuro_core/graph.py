@@ -230,9 +230,7 @@ class Region:
         """Operands from outside that are not constants, by position in the layers: parallel to
         ``Offer.inputs``. A value read twice stands twice (it may be wanted in two specs)."""
         inner = {v for layer in self.layers for v in layer.results}
-        return tuple(
-            v for layer in self.layers for v in layer.operands if v not in inner and not v.is_constant
-        )
+        return tuple(v for layer in self.layers for v in layer.operands if v not in inner and not v.is_constant)
 
     @cached_property
     def outputs(self) -> tuple[Value, ...]:

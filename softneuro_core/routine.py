@@ -84,9 +84,7 @@ class Kernel(Protocol):
     scratch: int
     constant_bytes: int
 
-    def bind(
-        self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None
-    ) -> Call: ...
+    def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +99,7 @@ class FunctionKernel:
     def constant_bytes(self) -> int:
         return sum(c.nbytes for c in self.constants)
 
-    def bind(
-        self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None
-    ) -> Call:
+    def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call:
         arrays = [b.array for b in inputs] + list(self.constants) + [b.array for b in outputs]  # type: ignore[union-attr]
         fn = self.fn
         return Call(lambda: fn(*arrays))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import ml_dtypes
 import numpy as np
@@ -173,7 +173,7 @@ def _split_axes(
     return split, tuple(outer_at[a] for a in order), tuple(inner_at[i] for i in range(len(blocks)))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _geometry(axes: str, rank: int) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     match = _LAYOUT.fullmatch(axes)
     assert match

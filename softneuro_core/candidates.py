@@ -1,0 +1,225 @@
+"""Regions x routines x offers: everything that may legally compute a part of the graph. Legality only, no choice."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from softneuro_core.catalog import Catalog
+from softneuro_core.descriptor import Descriptor
+from softneuro_core.device import Target
+from softneuro_core.errors import InputError, PlanError, SelectionError
+from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.routine import Adapter, Offer, Routine
+from softneuro_core.spec import DTYPES, OBJECT, TensorSpec
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Candidate:
+    """One way to compute one region: what is profiled, and what the tuner chooses among."""
+
+    region: Region
+    routine: Routine
+    offer: Offer
+
+    @property
+    def name(self) -> str:
+        params = ",".join(f"{k}={v}" for k, v in self.offer.params.items())
+        return f"{self.routine.name}({params})" if params else self.routine.name
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user allows: dtypes (None: those of the model), the largest per-step error, pins and bans."""
+
+    allow: frozenset[str] | None = None
+    accuracy: float = 5e-5
+    force: tuple[Descriptor, ...] = ()
+    forbid: tuple[Descriptor, ...] = ()
+
+
+ACCURACY_CLASSES = {"strict": 1e-5, "default": 1e-4, "fast": 1.0}
+"""Largest error of one step relative to its largest output, by the names ``--accuracy`` takes."""
+
+
+@dataclass(slots=True)
+class Candidates:
+    """Every candidate of a graph, by exit layer, with the complaints about plugins met on the way."""
+
+    graph: Graph
+    by_exit: dict[Layer, list[Candidate]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    """routine name -> why its offers were dropped."""
+
+    def __iter__(self) -> Iterable[Candidate]:  # type: ignore[override]
+        for layer in self.graph.layers:
+            yield from self.by_exit.get(layer, ())
+
+
+def enumerate_candidates(graph: Graph, catalog: Catalog, threads: int, request: Request) -> Candidates:
+    """All legal candidates under ``request``; raises :class:`SelectionError` for a layer left with none."""
+    found = Candidates(graph)
+    permitted = _permitted_dtypes(graph, request)
+    pins = [(pin, pin.selects(graph)) for pin in request.force]
+    bans = [(ban, ban.selects(graph)) for ban in request.forbid]
+    for layer in graph.layers:
+        offered: list[Candidate] = []
+        for routine in catalog.routines.values():
+            if routine.device in catalog.devices:
+                target = catalog.target(routine.device, threads)
+                offered += _offered(graph, layer, routine, target, found.problems)
+        found.by_exit[layer] = [
+            c
+            for c in offered
+            if _is_permitted(c, permitted, request.accuracy, catalog.devices)
+            and all(pin.matches_offer(c.routine.name, c.offer) for pin, on in pins if on & set(c.region.layers))
+            and not any(ban.matches_offer(c.routine.name, c.offer) for ban, on in bans if on & set(c.region.layers))
+        ]
+    _check_cover(found)
+    return found
+
+
+def _offered(graph: Graph, layer: Layer, routine: Routine, target: Target, problems: dict[str, str]) -> list[Candidate]:
+    """The offers of one routine for regions ending at ``layer``; a routine that raises is noted and skipped."""
+    if routine.name in problems:
+        return []
+    found = []
+    try:
+        for layers in routine.regions(graph, layer):
+            region = Region(graph, tuple(layers))
+            if not region.is_legal():
+                continue
+            for offer in routine.offers(region, target):
+                _check_offer(region, offer)
+                found.append(Candidate(region, routine, offer))
+    except Exception as error:  # a stranger's code: whatever it raises, the rest goes on without it
+        problems[routine.name] = f"offers for {layer.name} ({layer.op}): {type(error).__name__}: {error}"
+        return []
+    return found
+
+
+def _check_offer(region: Region, offer: Offer) -> None:
+    if len(offer.inputs) != len(region.inputs) or len(offer.outputs) != len(region.outputs):
+        raise ValueError(
+            f"an offer has {len(offer.inputs)} input and {len(offer.outputs)} output specs, the region "
+            f"{len(region.inputs)} and {len(region.outputs)}"
+        )
+    for value, spec in zip(region.inputs + region.outputs, offer.inputs + offer.outputs, strict=True):
+        if value.is_object != (spec.dtype is OBJECT):
+            raise ValueError(f"value {value.name!r} cannot be stored as {spec}")
+
+
+def _permitted_dtypes(graph: Graph, request: Request) -> frozenset[str] | None:
+    if request.allow is None:
+        return None
+    unknown = request.allow - set(DTYPES)
+    if unknown:
+        raise InputError(f"unknown dtypes {sorted(unknown)} in allow", remedy="one of " + ", ".join(DTYPES))
+    return request.allow
+
+
+def _is_permitted(
+    candidate: Candidate, permitted: frozenset[str] | None, accuracy: float, devices: Collection[str]
+) -> bool:
+    """A value may be stored in its own dtype, or in one the user allowed; integers are counted in steps."""
+    offer = candidate.offer
+    values = candidate.region.inputs + candidate.region.outputs
+    for value, spec in zip(values, offer.inputs + offer.outputs, strict=True):
+        if spec.device not in devices:
+            return False
+        if spec.dtype not in (value.dtype, OBJECT) and spec.dtype.name not in (permitted or ()):
+            return False
+    is_float = any(v.dtype.is_float for v in candidate.region.outputs)
+    return not is_float or offer.accuracy <= accuracy
+
+
+def _check_cover(found: Candidates) -> None:
+    covered = {layer for candidates in found.by_exit.values() for c in candidates for layer in c.region.layers}
+    missing = [layer for layer in found.graph.layers if layer not in covered]
+    if missing:
+        raise SelectionError(
+            f"no routine is left for {missing[0].op}" + (f" and {len(missing) - 1} more" if missing[1:] else ""),
+            file=found.graph.name,
+            layer=missing[0].name,
+            remedy="relax force, forbid, allow or accuracy",
+        )
+
+
+def resolve(
+    region: Region, routine: Routine, specs: Sequence[Sequence[TensorSpec]], params: Mapping[str, Any], target: Target
+) -> Offer:
+    """The offer a plan or a worker names by specs and params; raises :class:`PlanError` if it is not made here."""
+    inputs, outputs = (tuple(s) for s in specs)
+    for offer in routine.offers(region, target):
+        if offer.inputs == inputs and offer.outputs == outputs and dict(offer.params) == dict(params):
+            return offer
+    raise PlanError(
+        f"{routine.name} does not offer {', '.join(map(str, inputs))} -> {', '.join(map(str, outputs))} "
+        f"with {dict(params)} here",
+        layer=region.name,
+        remedy="tune again, or load with --relaxed",
+    )
+
+
+def demanded_specs(found: Candidates) -> dict[Value, set[TensorSpec]]:
+    """Every spec each value may be made or wanted in, the host's own included for graph inputs and outputs."""
+    specs: dict[Value, set[TensorSpec]] = {}
+    for candidates in found.by_exit.values():
+        for candidate in candidates:
+            for value, spec in zip(candidate.region.inputs, candidate.offer.inputs, strict=True):
+                specs.setdefault(value, set()).add(spec)
+            for value, spec in zip(candidate.region.outputs, candidate.offer.outputs, strict=True):
+                specs.setdefault(value, set()).add(spec)
+    for value in found.graph.inputs + found.graph.outputs:
+        if not value.is_constant:
+            specs.setdefault(value, set()).add(value.host_spec)
+    return specs
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class AdapterChoice:
+    """One adapter between two specs of one value."""
+
+    value: Value
+    src: TensorSpec
+    dst: TensorSpec
+    adapter: Adapter
+
+
+def enumerate_adapters(found: Candidates, catalog: Catalog, problems: dict[str, str]) -> list[AdapterChoice]:
+    """Every adapter that accepts a pair of specs occurring for a value.
+
+    For a value met on a device other than the host, the host's plain form of each dtype joins the specs as a
+    stop on the way, so that a plugin need only know the way to the host and back.
+    """
+    choices = []
+    for value, specs in demanded_specs(found).items():
+        if value.is_object:
+            continue
+        stops = set(specs)
+        if any(s.device != "cpu" for s in specs):
+            stops |= {
+                TensorSpec("cpu", s.dtype, layout) for s in specs for layout in {s.layout, value.host_spec.layout}
+            }
+            stops |= {TensorSpec(s.device, s.dtype, value.host_spec.layout) for s in specs}
+        for src in sorted(stops, key=str):
+            for dst in sorted(stops, key=str):
+                if src != dst:
+                    choices += _accepting(value, src, dst, catalog, problems)
+    return choices
+
+
+def _accepting(
+    value: Value, src: TensorSpec, dst: TensorSpec, catalog: Catalog, problems: dict[str, str]
+) -> list[AdapterChoice]:
+    found = []
+    for adapter in catalog.adapters.values():
+        if adapter.name in problems:
+            continue
+        try:
+            if adapter.accepts(src, dst, value):
+                found.append(AdapterChoice(value, src, dst, adapter))
+        except Exception as error:  # as above: a plugin's error drops the plugin's adapter only
+            problems[adapter.name] = f"accepts({src}, {dst}): {type(error).__name__}: {error}"
+    return found

@@ -1,0 +1,242 @@
+"""The Plan: which routine computes what, in a readable file. Knows nothing of devices or kernels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from softneuro_core.errors import PlanError
+from softneuro_core.graph import Graph, Layer, Value
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class KernelStep:
+    """One routine computing the layers named, the last being the exit. ``us`` is the predicted time in
+    microseconds, ``source`` where it comes from: measured, in-situ, estimate, or bodies (control flow)."""
+
+    layers: tuple[str, ...]
+    routine: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    us: float = 0.0
+    source: str = "measured"
+
+    @property
+    def name(self) -> str:
+        return "+".join(self.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterStep:
+    """One conversion of a value, right after it was made (or given)."""
+
+    value: str
+    adapter: str
+    src: str
+    dst: str
+    us: float = 0.0
+    source: str = "measured"
+
+    @property
+    def name(self) -> str:
+        return f"{self.value} -> {self.dst}"
+
+
+Step = KernelStep | AdapterStep
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A complete, ordered choice for one graph at one set of input shapes.
+
+    ``certificate`` states how sure the choice is: exact, lower bound, gap, solver, states and the hash of the cost
+    table it is exact for. ``routines`` maps every routine and adapter named to the plugin and code it came from.
+    ``bodies`` holds the plans of control-flow bodies, ``layer.attribute`` -> Plan.
+    """
+
+    model: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    threads: int
+    steps: tuple[Step, ...]
+    predicted_us: float
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)
+    routines: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+    bodies: Mapping[str, Plan] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kernel_steps(self) -> tuple[KernelStep, ...]:
+        return tuple(s for s in self.steps if isinstance(s, KernelStep))
+
+    @property
+    def plugins(self) -> frozenset[str]:
+        """Names of the plugins this plan needs, those of its bodies included."""
+        own = {r["plugin"] for r in self.routines.values()}
+        return frozenset(own.union(*(body.plugins for body in self.bodies.values())))
+
+    def with_notes(self, *notes: str) -> Plan:
+        return replace(self, notes=self.notes + notes)
+
+    def to_json(self) -> str:
+        """The file's text: one line per header entry and per step, keys in fixed order."""
+        return "{\n" + ",\n".join(_lines(self, 1)) + "\n}\n"
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the plan; the file is complete or not there at all."""
+        target = Path(path)
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", dir=target.parent, prefix=target.name, delete=False, encoding="utf-8"
+            ) as out:
+                out.write(self.to_json())
+            os.replace(out.name, target)
+        except OSError as error:
+            raise PlanError(f"cannot be written: {error.strerror}", file=path) from None
+
+    @staticmethod
+    def load(path: str | os.PathLike[str]) -> Plan:
+        """Reads a plan; raises :class:`PlanError` if the file is missing, damaged or of another format."""
+        try:
+            return Plan.from_json(Path(path).read_text(encoding="utf-8"), file=path)
+        except OSError as error:
+            raise PlanError(f"cannot be read: {error.strerror}", file=path) from None
+        except UnicodeDecodeError:
+            raise PlanError("is not a plan (not UTF-8 text)", file=path) from None
+
+    @staticmethod
+    def from_json(text: str, file: object = None) -> Plan:
+        """The inverse of :meth:`to_json`; raises :class:`PlanError`."""
+        remedy = "tune again: softneuro tune MODEL -o PLAN"
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise PlanError(f"is not a plan ({error})", file=file, remedy=remedy) from None
+        if not isinstance(data, dict) or "softneuro_plan" not in data:
+            raise PlanError("is not a plan (no 'softneuro_plan' entry)", file=file, remedy=remedy)
+        if data["softneuro_plan"] != FORMAT:
+            cause = f"has plan format {data['softneuro_plan']}, this version reads {FORMAT}"
+            raise PlanError(cause, file=file, remedy=remedy)
+        try:
+            return _plan_from(data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            cause = f"is damaged ({type(error).__name__}: {error})"
+            raise PlanError(cause, file=file, remedy=remedy) from None
+
+
+def _lines(plan: Plan, depth: int) -> Iterable[str]:
+    pad = "  " * depth
+    entry = lambda key, value: f"{pad}{json.dumps(key)}: {json.dumps(value, sort_keys=True)}"  # noqa: E731
+    yield entry("softneuro_plan", FORMAT)
+    for key in ("model", "shapes", "threads", "predicted_us", "certificate", "machine", "libraries", "notes"):
+        yield entry(key, getattr(plan, key))
+    yield f'{pad}"routines": ' + _block([entry(k, v).strip() for k, v in sorted(plan.routines.items())], depth, "{}")
+    yield f'{pad}"steps": ' + _block([json.dumps(_step_json(s)) for s in plan.steps], depth, "[]")
+    bodies = [
+        json.dumps(key) + ": " + _block([x.strip() for x in _lines(body, depth + 2)], depth + 1, "{}")
+        for key, body in sorted(plan.bodies.items())
+    ]
+    yield f'{pad}"bodies": ' + _block(bodies, depth, "{}")
+
+
+def _block(lines: list[str], depth: int, brackets: str) -> str:
+    if not lines:
+        return brackets
+    inner = ",\n".join("  " * (depth + 1) + line for line in lines)
+    return f"{brackets[0]}\n{inner}\n{'  ' * depth}{brackets[1]}"
+
+
+def _step_json(step: Step) -> dict[str, Any]:
+    data = {k: v for k, v in asdict(step).items() if v not in ({}, "measured")}
+    data["us"] = round(step.us, 3)
+    return data
+
+
+def _plan_from(data: dict[str, Any]) -> Plan:
+    return Plan(
+        model={str(k): str(v) for k, v in data["model"].items()},
+        shapes={str(k): tuple(int(d) for d in v) for k, v in data["shapes"].items()},
+        threads=int(data["threads"]),
+        steps=tuple(_step_from(s) for s in data["steps"]),
+        predicted_us=float(data["predicted_us"]),
+        certificate=dict(data["certificate"]),
+        machine=dict(data["machine"]),
+        routines={str(k): dict(v) for k, v in data["routines"].items()},
+        libraries=dict(data["libraries"]),
+        bodies={str(k): _plan_from(v) for k, v in data["bodies"].items()},
+        notes=tuple(map(str, data["notes"])),
+    )
+
+
+def _step_from(data: dict[str, Any]) -> Step:
+    if "adapter" in data:
+        return AdapterStep(
+            data["value"], data["adapter"], data["src"], data["dst"], float(data["us"]), data.get("source", "measured")
+        )
+    return KernelStep(
+        tuple(map(str, data["layers"])),
+        str(data["routine"]),
+        tuple(map(str, data["inputs"])),
+        tuple(map(str, data["outputs"])),
+        dict(data.get("params", {})),
+        float(data["us"]),
+        data.get("source", "measured"),
+    )
+
+
+def fingerprint(graph: Graph) -> dict[str, str]:
+    """Hashes of the structure (operators, attributes, shapes, names) and, apart, of the constants."""
+    structure, constants = hashlib.sha256(), hashlib.sha256()
+    _hash_graph(graph, structure, constants)
+    return {"name": Path(graph.name).name, "graph": structure.hexdigest()[:32], "constants": constants.hexdigest()[:32]}
+
+
+def _hash_graph(graph: Graph, structure: Any, constants: Any) -> None:
+    for group in (graph.inputs, graph.outputs):
+        structure.update(repr([_describe(v) for v in group]).encode())
+    for layer in graph.layers:
+        attrs = {k: _attribute(v) for k, v in sorted(layer.attrs.items()) if not isinstance(v, Graph)}
+        operands = [v and _describe(v) for v in (*layer.inputs, None, *layer.captures)]
+        results = [v and _describe(v) for v in layer.outputs]
+        structure.update(repr((layer.name, layer.op, layer.version, attrs, operands, results)).encode())
+        for body in layer.bodies.values():
+            _hash_graph(body, structure, constants)
+    for value in graph.constants:
+        assert value.data is not None
+        constants.update(value.name.encode() + b"\0" + _bytes(value.data))
+
+
+def _describe(value: Value) -> tuple[object, ...]:
+    return value.name, value.dtype.name, value.shape, value.is_constant
+
+
+def _attribute(value: Any) -> object:
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, hashlib.sha256(_bytes(value)).hexdigest()
+    return value
+
+
+def _bytes(array: np.ndarray) -> bytes | memoryview:
+    if array.dtype == object:
+        return repr(array.tolist()).encode()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def layers_of(graph: Graph, names: Iterable[str]) -> tuple[Layer, ...]:
+    """The layers a plan step names; raises :class:`PlanError` for one the graph lacks."""
+    try:
+        return tuple(graph.layer_by_name[name] for name in names)
+    except KeyError as error:
+        raise PlanError(f"the plan names layer {error.args[0]!r}, which the model does not have") from None

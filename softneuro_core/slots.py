@@ -1,0 +1,98 @@
+"""Slots of a prepared plan: which stored form of which value lives when, and which may share memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from softneuro_core.errors import PlanError
+from softneuro_core.graph import Graph, Value
+from softneuro_core.memory import Lifetime
+from softneuro_core.plan import Step
+from softneuro_core.routine import Kernel
+from softneuro_core.spec import OBJECT, TensorSpec
+
+
+class Slot(NamedTuple):
+    """One stored form of one value."""
+
+    value: Value
+    spec: TensorSpec
+
+    @property
+    def nbytes(self) -> int:
+        return self.spec.nbytes(self.value.static_shape)
+
+    def __str__(self) -> str:
+        return f"{self.value.name} as {self.spec}"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedStep:
+    """A plan step with its kernel, shared by all clones of a session. ``inplace`` is the offer's promise."""
+
+    step: Step
+    device: str
+    reads: tuple[Slot, ...]
+    writes: tuple[Slot, ...]
+    kernel: Kernel
+    inplace: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotPlan:
+    """``slots`` in order of birth; ``owner`` maps a slot to the one whose memory it takes over; ``lifetimes`` are
+    of the owners, and of each step's scratch under the step's number."""
+
+    slots: tuple[Slot, ...]
+    owner: Mapping[Slot, Slot]
+    lifetimes: tuple[Lifetime, ...]
+
+
+def plan_slots(graph: Graph, steps: Sequence[PreparedStep]) -> SlotPlan:
+    """Slots are born where they are written and die where they are last read; raises :class:`PlanError` for a plan
+    that reads what nobody made."""
+    born, dies = _spans(graph, steps)
+    owner = _aliases(steps, dies)
+    spans: dict[Slot, tuple[int, int]] = {}
+    for slot, end in dies.items():
+        root = owner.get(slot, slot)
+        begin, until = spans.get(root, (born[root], end))
+        spans[root] = (min(begin, born[slot]), max(until, end))
+    lives = [Lifetime(s, s.spec.device, s.nbytes, a, b) for s, (a, b) in spans.items() if s.spec.dtype is not OBJECT]
+    lives += [Lifetime(i, s.device, s.kernel.scratch, i, i) for i, s in enumerate(steps) if s.kernel.scratch]
+    return SlotPlan(tuple(dies), owner, tuple(lives))
+
+
+def _spans(graph: Graph, steps: Sequence[PreparedStep]) -> tuple[dict[Slot, int], dict[Slot, int]]:
+    """Step that writes each slot (-1: the caller), step that reads it last (``len(steps)``: the caller)."""
+    born = {Slot(v, v.host_spec): -1 for v in graph.inputs}
+    dies: dict[Slot, int] = {}
+    for i, step in enumerate(steps):
+        for slot in step.reads:
+            if slot not in born:
+                raise PlanError(f"the plan reads {slot} before it is made", layer=step.step.name, remedy="tune again")
+            dies[slot] = i
+        born.update(dict.fromkeys(step.writes, i))
+        dies.update(dict.fromkeys(step.writes, i))
+    for value in graph.outputs:
+        if not value.is_constant:
+            if (slot := Slot(value, value.host_spec)) not in born:
+                raise PlanError(f"the plan never makes output {slot}", remedy="tune again")
+            dies[slot] = len(steps)
+    return born, dies
+
+
+def _aliases(steps: Sequence[PreparedStep], dies: Mapping[Slot, int]) -> dict[Slot, Slot]:
+    """In-place reuse: where the routine allows it and the input dies at this very step."""
+    owner: dict[Slot, Slot] = {}
+    for i, step in enumerate(steps):
+        if step.inplace is None:
+            continue
+        source, result = step.reads[step.inplace], step.writes[0]
+        if OBJECT in (source.spec.dtype, result.spec.dtype) or source.spec.device != result.spec.device:
+            continue
+        if source.nbytes == result.nbytes and dies[source] == i:
+            owner[result] = owner.get(source, source)
+    return owner
