@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from softneuro_core.catalog import Catalog
-from softneuro_core.descriptor import Descriptor
+from softneuro_core.descriptor import parse_all
 from softneuro_core.device import Target
 from softneuro_core.errors import InputError, PlanError, SelectionError
 from softneuro_core.graph import Graph, Layer, Region, Value
@@ -29,18 +29,50 @@ class Candidate:
         return f"{self.routine.name}({params})" if params else self.routine.name
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the user allows: dtypes (None: those of the model), the largest per-step error, pins and bans."""
-
-    allow: frozenset[str] | None = None
-    accuracy: float = 5e-5
-    force: tuple[Descriptor, ...] = ()
-    forbid: tuple[Descriptor, ...] = ()
-
-
 ACCURACY_CLASSES = {"strict": 1e-5, "default": 1e-4, "fast": 1.0}
 """Largest error of one step relative to its largest output, by the names ``--accuracy`` takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user allows: dtypes besides the model's own, an accuracy class (or the largest error of a step),
+    pinned and banned routine descriptors, limits on the whole plan."""
+
+    allow: frozenset[str] = frozenset()
+    accuracy: str | float = "default"
+    force: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def max_error(self) -> float:
+        """Largest relative error of one step; raises :class:`InputError` for an unknown class."""
+        if isinstance(self.accuracy, str):
+            if self.accuracy not in ACCURACY_CLASSES:
+                raise InputError(f"unknown accuracy {self.accuracy!r}", remedy="one of " + ", ".join(ACCURACY_CLASSES))
+            return ACCURACY_CLASSES[self.accuracy]
+        return self.accuracy
+
+    def to_json(self) -> dict[str, Any]:
+        """As stored in a plan."""
+        return {
+            "allow": sorted(self.allow),
+            "accuracy": self.accuracy,
+            "force": list(self.force),
+            "forbid": list(self.forbid),
+            "limits": dict(self.limits),
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Request:
+        """The inverse of :meth:`to_json`; missing entries keep their defaults."""
+        return Request(
+            frozenset(data.get("allow", ())),
+            data.get("accuracy", "default"),
+            tuple(data.get("force", ())),
+            tuple(data.get("forbid", ())),
+            dict(data.get("limits", {})),
+        )
 
 
 @dataclass(slots=True)
@@ -52,7 +84,7 @@ class Candidates:
     problems: dict[str, str] = field(default_factory=dict)
     """routine name -> why its offers were dropped."""
 
-    def __iter__(self) -> Iterable[Candidate]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Candidate]:
         for layer in self.graph.layers:
             yield from self.by_exit.get(layer, ())
 
@@ -60,9 +92,10 @@ class Candidates:
 def enumerate_candidates(graph: Graph, catalog: Catalog, threads: int, request: Request) -> Candidates:
     """All legal candidates under ``request``; raises :class:`SelectionError` for a layer left with none."""
     found = Candidates(graph)
-    permitted = _permitted_dtypes(graph, request)
-    pins = [(pin, pin.selects(graph)) for pin in request.force]
-    bans = [(ban, ban.selects(graph)) for ban in request.forbid]
+    _check_dtypes(request)
+    max_error = request.max_error
+    pins = [(pin, pin.selects(graph)) for pin in parse_all(request.force)]
+    bans = [(ban, ban.selects(graph)) for ban in parse_all(request.forbid)]
     for layer in graph.layers:
         offered: list[Candidate] = []
         for routine in catalog.routines.values():
@@ -72,7 +105,7 @@ def enumerate_candidates(graph: Graph, catalog: Catalog, threads: int, request: 
         found.by_exit[layer] = [
             c
             for c in offered
-            if _is_permitted(c, permitted, request.accuracy, catalog.devices)
+            if _is_permitted(c, request.allow, max_error, catalog.devices)
             and all(pin.matches_offer(c.routine.name, c.offer) for pin, on in pins if on & set(c.region.layers))
             and not any(ban.matches_offer(c.routine.name, c.offer) for ban, on in bans if on & set(c.region.layers))
         ]
@@ -110,17 +143,14 @@ def _check_offer(region: Region, offer: Offer) -> None:
             raise ValueError(f"value {value.name!r} cannot be stored as {spec}")
 
 
-def _permitted_dtypes(graph: Graph, request: Request) -> frozenset[str] | None:
-    if request.allow is None:
-        return None
+def _check_dtypes(request: Request) -> None:
     unknown = request.allow - set(DTYPES)
     if unknown:
         raise InputError(f"unknown dtypes {sorted(unknown)} in allow", remedy="one of " + ", ".join(DTYPES))
-    return request.allow
 
 
 def _is_permitted(
-    candidate: Candidate, permitted: frozenset[str] | None, accuracy: float, devices: Collection[str]
+    candidate: Candidate, allow: frozenset[str], max_error: float, devices: Collection[str]
 ) -> bool:
     """A value may be stored in its own dtype, or in one the user allowed; integers are counted in steps."""
     offer = candidate.offer
@@ -128,10 +158,10 @@ def _is_permitted(
     for value, spec in zip(values, offer.inputs + offer.outputs, strict=True):
         if spec.device not in devices:
             return False
-        if spec.dtype not in (value.dtype, OBJECT) and spec.dtype.name not in (permitted or ()):
+        if spec.dtype not in (value.dtype, OBJECT) and spec.dtype.name not in allow:
             return False
     is_float = any(v.dtype.is_float for v in candidate.region.outputs)
-    return not is_float or offer.accuracy <= accuracy
+    return not is_float or offer.accuracy <= max_error
 
 
 def _check_cover(found: Candidates) -> None:

@@ -177,10 +177,14 @@ class _Collection:
 
 
 def _collect(manager: pluggy.PluginManager, infos: dict[str, PluginInfo]) -> Catalog:
+    from softneuro_core.builtin.reference import ReferenceRoutine
+
     found = _Collection()
     for name, info in list(infos.items()):
         if info.status == "loaded":
             infos[name] = _collect_plugin(manager, info, found)
+    reference = ReferenceRoutine(found.operators)  # the one routine that needs every plugin's operators
+    found.routines[reference.name], found.owners[reference.name] = reference, infos[BUILTIN]
     return Catalog(
         tuple(infos.values()),
         found.devices,

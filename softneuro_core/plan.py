@@ -76,6 +76,11 @@ class Plan:
     libraries: Mapping[str, str] = field(default_factory=dict)
     bodies: Mapping[str, Plan] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    request: Mapping[str, Any] = field(default_factory=dict)
+    """What the user asked for: allow, accuracy, force, forbid, limits; ``tune --from`` asks it again."""
+    predictions: Mapping[str, float] = field(default_factory=dict)
+    """``isolated_us`` from costs measured alone, ``in_situ_us`` the sum of step times seen in the whole plan,
+    ``whole_us`` the median of whole runs in the tuner's worker."""
 
     @property
     def kernel_steps(self) -> tuple[KernelStep, ...]:
@@ -140,7 +145,7 @@ def _lines(plan: Plan, depth: int) -> Iterable[str]:
     pad = "  " * depth
     entry = lambda key, value: f"{pad}{json.dumps(key)}: {json.dumps(value, sort_keys=True)}"  # noqa: E731
     yield entry("softneuro_plan", FORMAT)
-    for key in ("model", "shapes", "threads", "predicted_us", "certificate", "machine", "libraries", "notes"):
+    for key in ("model", "shapes", "threads", "predicted_us", "predictions", "certificate", "request", "machine", "libraries", "notes"):
         yield entry(key, getattr(plan, key))
     yield f'{pad}"routines": ' + _block([entry(k, v).strip() for k, v in sorted(plan.routines.items())], depth, "{}")
     yield f'{pad}"steps": ' + _block([json.dumps(_step_json(s)) for s in plan.steps], depth, "[]")
@@ -177,6 +182,8 @@ def _plan_from(data: dict[str, Any]) -> Plan:
         libraries=dict(data["libraries"]),
         bodies={str(k): _plan_from(v) for k, v in data["bodies"].items()},
         notes=tuple(map(str, data["notes"])),
+        request=dict(data["request"]),
+        predictions={str(k): float(v) for k, v in data["predictions"].items()},
     )
 
 

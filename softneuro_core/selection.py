@@ -63,7 +63,7 @@ class Formulation:
     problem: Problem
     candidates: tuple[Candidate, ...]
     """option number -> candidate"""
-    values: tuple[Value, ...]
+    values: Mapping[Value, int]
     specs: tuple[TensorSpec, ...]
     conversions: Mapping[tuple[Value, TensorSpec, TensorSpec], AdapterChoice]
     """The cheapest adapter of each pair."""
@@ -95,7 +95,7 @@ def formulate(
         {i: round(catalog.devices[n].segment_us * 1000) for n, i in devices.items() if catalog.devices[n].segment_us},
         tuple(bounds.values()),
     )
-    return Formulation(graph, problem, candidates, tuple(values), tuple(specs), cheapest, prices)
+    return Formulation(graph, problem, candidates, values, tuple(specs), cheapest, prices)
 
 
 def _bounds(limits: Mapping[str, float]) -> dict[str, int | None]:
@@ -172,7 +172,7 @@ def plan_steps(form: Formulation, selection: Selection) -> tuple[Step, ...]:
 
 
 def _conversion_steps(form: Formulation, selection: Selection, value: Value) -> Iterable[Step]:
-    for src, dst in selection.conversions.get(form.values.index(value), ()):
+    for src, dst in selection.conversions.get(form.values[value], ()):
         choice = form.conversions[value, form.specs[src], form.specs[dst]]
         price = form.prices.adapters[choice]
         yield AdapterStep(

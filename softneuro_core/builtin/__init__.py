@@ -1,4 +1,4 @@
-"""The core's own plugin: the host device, reference routines for every operator, control flow, plain adapters."""
+"""The core's own plugin: the host device, control flow, plain adapters and (through the catalog) the reference."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ def softneuro_devices() -> Iterable[Device]:
 @hookimpl
 def softneuro_routines() -> Iterable[Routine]:
     from softneuro_core.builtin.control import ControlRoutine
-    from softneuro_core.builtin.reference import ReferenceRoutine
 
-    return [ReferenceRoutine(), ControlRoutine()]
+    return [ControlRoutine()]  # the catalog adds the reference routine, which needs every plugin's operators
 
 
 @hookimpl

@@ -1,0 +1,261 @@
+"""tune: candidates -> known costs -> profile what is missing -> select exactly -> check in place -> Plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from softneuro_core.candidates import Candidates, Request, enumerate_candidates
+from softneuro_core.catalog import Catalog, load_plugins
+from softneuro_core.costs import CostDatabase
+from softneuro_core.device import usable_cores
+from softneuro_core.errors import InputError, SelectionError
+from softneuro_core.graph import Graph
+from softneuro_core.plan import AdapterStep, Plan, fingerprint
+from softneuro_core.pricing import Pricing
+from softneuro_core.profiling.keys import library_versions
+from softneuro_core.progress import Progress, Silent
+from softneuro_core.replay import machine_of, shapes_of
+from softneuro_core.selection import Formulation, Prices, formulate, plan_steps
+from softneuro_core.tuner import Selection, Tuner
+from softneuro_core.tuner.exact import ExactTuner
+
+IN_SITU_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """A plan with all that led to it: what ``explain`` and the report read."""
+
+    plan: Plan
+    form: Formulation
+    selection: Selection
+    tuner: Tuner
+    problems: Mapping[str, str]
+    bodies: Mapping[str, Tuned]
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """Everything one tuning needs besides the graph; bodies of control flow share it."""
+
+    catalog: Catalog
+    threads: int
+    request: Request
+    deadline: float | None
+    measure: bool
+    database: CostDatabase
+    tuner: Tuner
+    progress: Progress
+
+
+def tune(
+    graph: Graph,
+    *,
+    threads: int | None = None,
+    allow: Iterable[str] | None = None,
+    budget_s: float | None = None,
+    limits: Mapping[str, float] | None = None,
+    force: str | Iterable[str] = (),
+    forbid: str | Iterable[str] = (),
+    accuracy: str | float = "default",
+    sample: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    catalog: Catalog | None = None,
+    database: CostDatabase | None = None,
+    tuner: Tuner | None = None,
+) -> Plan:
+    """The fastest plan for ``graph`` over every installed routine, measured on this machine.
+
+    ``threads`` defaults to the cores this process may use; ``allow`` names dtypes besides the model's own;
+    ``budget_s`` bounds measuring (None: all that is missing, 0: nothing; costs not known are then estimates and the plan
+    says so); ``limits`` bounds ``constant_bytes`` or ``error`` of the whole plan; ``force`` and ``forbid`` take routine
+    descriptors (``cpu/im2col@Conv``); ``sample`` gives real inputs to measure with. Raises :class:`SelectionError` if
+    nothing satisfies the request, :class:`InputError` if input shapes are free.
+    """
+    request = Request(frozenset(allow or ()), accuracy, _texts(force), _texts(forbid), dict(limits or {}))
+    return tune_fully(graph, request, threads, budget_s, sample, progress, catalog, database, tuner).plan
+
+
+def _texts(texts: str | Iterable[str]) -> tuple[str, ...]:
+    return (texts,) if isinstance(texts, str) else tuple(texts)
+
+
+def tune_fully(
+    graph: Graph,
+    request: Request,
+    threads: int | None = None,
+    budget_s: float | None = None,
+    sample: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+    catalog: Catalog | None = None,
+    database: CostDatabase | None = None,
+    tuner: Tuner | None = None,
+) -> Tuned:
+    """As :func:`tune`, keeping the cost table and the certificate's problem for explanations."""
+    if free := graph.free_dims:
+        name, shape = next(iter(free.items()))
+        raise InputError(
+            f"input {name!r} has free dimensions {shape}", file=graph.name, remedy="load with shapes={...} (--shape)"
+        )
+    own_database = database is None
+    progress = progress or Silent()
+    database = database or CostDatabase(on_note=progress.note)
+    task = _Task(
+        catalog or load_plugins(),
+        threads or usable_cores(),
+        request,
+        None if budget_s is None else time.monotonic() + budget_s,
+        budget_s is None or budget_s > 0,
+        database,
+        tuner or ExactTuner(),
+        progress,
+    )
+    try:
+        return _tune(graph, task, sample)
+    finally:
+        if own_database:
+            database.close()
+
+
+def _tune(graph: Graph, task: _Task, sample: Mapping[str, Any] | None) -> Tuned:
+    found = enumerate_candidates(graph, task.catalog, task.threads, task.request)
+    with Pricing(found, task.catalog, task.threads, task.database, task.progress, sample) as pricing:
+        bodies = _tune_bodies(graph, task, pricing)
+        plans = {key: tuned.plan for key, tuned in bodies.items()}
+        if task.measure:
+            pricing.measure(task.deadline)
+        prices = pricing.prices(plans)
+        tuned = _select(found, prices, task, plans, bodies)
+        if task.measure and not _is_over(task):
+            tuned = _settle_in_place(found, prices, task, tuned, pricing)
+    return tuned
+
+
+def _is_over(task: _Task) -> bool:
+    return task.deadline is not None and time.monotonic() >= task.deadline
+
+
+def _tune_bodies(graph: Graph, task: _Task, pricing: Pricing) -> dict[str, Tuned]:
+    """Bodies of control flow are graphs of their own, tuned first, on the values the outer graph hands them."""
+    request = replace(task.request, force=(), forbid=tuple(f for f in task.request.forbid if "@" not in f), limits={})
+    return {
+        f"{layer.name}.{attribute}": _tune(body, replace(task, request=request), pricing.body_sample(layer, body))
+        for layer in graph.layers
+        for attribute, body in layer.bodies.items()
+    }
+
+
+def _select(
+    found: Candidates, prices: Prices, task: _Task, plans: Mapping[str, Plan], bodies: Mapping[str, Tuned]
+) -> Tuned:
+    form = formulate(found, prices, task.catalog, task.request.limits)
+    try:
+        selection = task.tuner.select(form.problem)
+    except SelectionError as error:
+        raise explain_infeasible(error, form) from None
+    plan = assemble(form, selection, task.catalog, task.threads, plans, task.request)
+    return Tuned(plan, form, selection, task.tuner, found.problems, bodies)
+
+
+def explain_infeasible(error: SelectionError, form: Formulation) -> SelectionError:
+    """The solver's complaint with the layer and values by name."""
+    numbers = {str(i): layer.name for i, layer in enumerate(form.graph.layers)}
+    layer = numbers.get(error.layer or "", error.layer)
+    return SelectionError(error.cause, file=form.graph.name, layer=layer, remedy=error.remedy)
+
+
+def assemble(
+    form: Formulation,
+    selection: Selection,
+    catalog: Catalog,
+    threads: int,
+    bodies: Mapping[str, Plan],
+    request: Request | None = None,
+) -> Plan:
+    """The Plan of a selection, with its certificate."""
+    steps = plan_steps(form, selection)
+    names = {s.adapter if isinstance(s, AdapterStep) else s.routine for s in steps}
+    owners = {name: catalog.owners[name] for name in sorted(names)}
+    unmeasured = sum(s.source == "estimate" for s in steps)
+    clocks = {catalog.devices[n.partition("/")[0]].clock_name for n in names}
+    notes = [f"{unmeasured} of {len(steps)} steps are unprofiled: their times are estimates"] if unmeasured else []
+    notes += [f"times of the {clock} clock are simulated" for clock in sorted(clocks - {"wall"})]
+    return Plan(
+        model=fingerprint(form.graph),
+        shapes=shapes_of(form.graph),
+        threads=threads,
+        steps=steps,
+        predicted_us=selection.time_ns / 1000,
+        certificate={
+            "exact": selection.exact,
+            "lower_bound_us": selection.lower_bound_ns / 1000,
+            "gap": selection.gap,
+            "method": selection.method,
+            "states": selection.states,
+            "costs": form.prices.digest(),
+        },
+        machine=machine_of(catalog),
+        routines={
+            name: {"plugin": o.name, "version": o.version, "code": o.code_hash} for name, o in owners.items()
+        },
+        libraries=dict(library_versions()),
+        bodies=dict(bodies),
+        notes=tuple(notes),
+        request=(request or Request()).to_json(),
+        predictions={"isolated_us": selection.time_ns / 1000},
+    )
+
+
+def plan_bodies(graph: Graph, make: Callable[[Graph, str], Plan | None]) -> dict[str, Plan]:
+    """A plan for every body of control flow in the graph, by ``layer.attribute``."""
+    made = {
+        f"{layer.name}.{attribute}": make(body, f"{layer.name}.{attribute}")
+        for layer in graph.layers
+        for attribute, body in layer.bodies.items()
+    }
+    return {key: plan for key, plan in made.items() if plan is not None}
+
+
+def _settle_in_place(found: Candidates, prices: Prices, task: _Task, first: Tuned, pricing: Pricing) -> Tuned:
+    """Decision 5: run the plan whole; where a step disagrees with its isolated time, correct all its like and select
+    again, at most four rounds, never back to a plan already tried. The one whose whole run was fastest is kept."""
+    tried: dict[tuple[Any, ...], Tuned] = {}
+    current, corrections = first, dict[Any, float]()
+    for round_number in range(IN_SITU_ROUNDS):
+        task.progress.note(f"in place, round {round_number + 1}: {len(current.plan.steps)} steps")
+        seen = pricing.run_in_place(current.plan)
+        if seen is None:  # the whole plan could not be run: told in the notes, the isolated answer stands
+            break
+        tried[_choice(current.plan)] = _with_predictions(current, first, seen)
+        fresh = seen.corrections(current.form, current.selection)
+        corrections |= fresh
+        if not fresh or _is_over(task):
+            break
+        current = _select(found, pricing.corrected(prices, corrections), task, first.plan.bodies, first.bodies)
+        if _choice(current.plan) in tried:
+            break
+    if not tried:
+        return first
+    return min(tried.values(), key=lambda t: t.plan.predictions["whole_us"])
+
+
+def _choice(plan: Plan) -> tuple[Any, ...]:
+    """What the plan chose, without its numbers."""
+    return tuple(replace(step, us=0.0, source="") if isinstance(step, AdapterStep) else (
+        step.layers, step.routine, step.inputs, step.outputs, repr(sorted(step.params.items()))
+    ) for step in plan.steps)
+
+
+def _with_predictions(tuned: Tuned, first: Tuned, seen: Any) -> Tuned:
+    """The plan with the times seen in place as its own: they are what the runtime will pay."""
+    steps = tuple(
+        replace(step, us=us, source="in-situ") for step, us in zip(tuned.plan.steps, seen.step_us, strict=True)
+    )
+    isolated = sum(s.us for s in tuned.plan.steps) if tuned is not first else first.plan.predicted_us
+    predictions = {"isolated_us": isolated, "in_situ_us": sum(seen.step_us), "whole_us": seen.whole_us}
+    return replace(
+        tuned, plan=replace(tuned.plan, steps=steps, predicted_us=seen.whole_us, predictions=predictions)
+    )
