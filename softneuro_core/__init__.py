@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from softneuro_core.routine import Adapter, Call, FunctionKernel, Kernel, NativeCall, Offer, Routine
     from softneuro_core.session import Session, SoftneuroNotice
     from softneuro_core.spec import DType, Layout, QParams, TensorSpec
-    from softneuro_core.tune import tune
+    from softneuro_core.tuning import tune
     from softneuro_core.tuner import Tuner
 
 _HOMES = {
     "load": "importer",
-    "tune": "tune",
+    "tune": "tuning",
     "Session": "session",
     "SoftneuroNotice": "session",
     "Plan": "plan",

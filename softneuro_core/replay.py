@@ -82,7 +82,7 @@ def machine_of(catalog: Catalog) -> dict[str, str]:
 
 def transfer(graph: Graph, plan: Plan, catalog: Catalog, threads: int) -> Plan:
     """The plan's choices on another shape, or with routines missing: kept wherever they are legal."""
-    from softneuro_core.tune import assemble, plan_bodies
+    from softneuro_core.tuning import assemble, plan_bodies
 
     found = enumerate_candidates(graph, catalog, threads, Request.from_json(plan.request))
     wanted = {s.layers: s for s in plan.kernel_steps}

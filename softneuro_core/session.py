@@ -178,7 +178,7 @@ class Session:
 
     def _plan_for(self, graph: Graph) -> Plan:
         """The given plan of exactly these shapes, else the nearest one transferred, else a fresh choice."""
-        from softneuro_core.tune import tune
+        from softneuro_core.tuning import tune
 
         wanted = shapes_of(graph)
         if not self._plans:
