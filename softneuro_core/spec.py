@@ -130,23 +130,22 @@ class Layout:
         """The stored array (C-contiguous, blocks zero-padded) of one in ONNX order."""
         order, blocks = _geometry(self.axes, array.ndim)
         if not blocks:
-            return np.ascontiguousarray(array.transpose(order))
+            return np.asarray(array.transpose(order), order="C")
         sizes = _block_sizes(array.ndim, blocks)
         padded = np.pad(array, [(0, -dim % size) for dim, size in zip(array.shape, sizes, strict=True)])
         split, outer, inner = _split_axes(padded.shape, order, blocks)
-        return np.ascontiguousarray(padded.reshape(split).transpose(outer + inner))
+        return np.asarray(padded.reshape(split).transpose(outer + inner), order="C")
 
     def unpack(self, stored: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         """The array in ONNX order of a stored one; ``shape`` tells where the padding ends."""
         order, blocks = _geometry(self.axes, len(shape))
         if not blocks:
-            return np.ascontiguousarray(stored.transpose(np.argsort(order)))
+            return np.asarray(stored.transpose(np.argsort(order)), order="C")
         sizes = _block_sizes(len(shape), blocks)
         padded = tuple(-(-dim // size) * size for dim, size in zip(shape, sizes, strict=True))
-        split, outer, inner = _split_axes(padded, order, blocks)
+        _, outer, inner = _split_axes(padded, order, blocks)
         whole = stored.transpose(np.argsort(outer + inner)).reshape(padded)
-        del split
-        return np.ascontiguousarray(whole[tuple(slice(0, dim) for dim in shape)])
+        return np.asarray(whole[tuple(slice(0, dim) for dim in shape)], order="C")
 
 
 def _block_sizes(rank: int, blocks: Sequence[tuple[int, int]]) -> list[int]:

@@ -1,0 +1,89 @@
+"""Plans: readable, stable, complete, and one clear error for a damaged file."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from softneuro_core.errors import PlanError
+from softneuro_core.plan import AdapterStep, KernelStep, Plan
+
+
+def _plan() -> Plan:
+    spec = "cpu:float32:NCHW"
+    steps = (
+        AdapterStep("x", "cpu/relayout", spec, "cpu:float32:NHWC", 1.5),
+        KernelStep(("conv", "relu"), "cpu/im2col", ("cpu:float32:NHWC",), (spec,), {"tile": [4, 8]}, 12.25, "in-situ"),
+    )
+    body = Plan({"name": "b", "graph": "1", "constants": "2"}, {}, 1, (), 0.0)
+    return Plan(
+        {"name": "m.onnx", "graph": "abc", "constants": "def"},
+        {"x": (1, 3, 8, 8)},
+        2,
+        steps,
+        13.75,
+        {"exact": True},
+        {"cpu": "Some CPU"},
+        {"cpu/im2col": {"plugin": "cpu_numba", "version": "0.1.0", "code": "ff"}},
+        {"numpy": "2"},
+        {"if.then_branch": body},
+        ("a note",),
+        {"allow": []},
+        {"isolated_us": 13.0},
+    )
+
+
+def test_a_plan_survives_its_file(tmp_path: Path) -> None:
+    _plan().save(tmp_path / "p.json")
+    assert Plan.load(tmp_path / "p.json") == _plan()
+    assert [f.name for f in tmp_path.iterdir()] == ["p.json"]
+
+
+def test_the_file_has_one_line_for_each_step() -> None:
+    lines = _plan().to_json().splitlines()
+    assert sum('"layers"' in line for line in lines) == 1
+    assert sum('"adapter"' in line for line in lines) == 1
+    json.loads(_plan().to_json())
+
+
+def test_the_text_does_not_depend_on_dictionary_order() -> None:
+    plan = _plan()
+    shuffled = dataclasses.replace(
+        plan, routines=dict(reversed(plan.routines.items())), model=dict(reversed(plan.model.items()))
+    )
+    assert shuffled.to_json() == plan.to_json()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is not a plan"),
+        ("[]", "no 'softneuro_plan' entry"),
+        ('{"softneuro_plan": 99}', "has plan format 99"),
+        ('{"softneuro_plan": 1, "model": 3}', "is damaged"),
+        (_plan().to_json()[:-200], "is not a plan"),
+        (_plan().to_json().replace('"us"', '"xx"'), "is damaged"),
+    ],
+)
+def test_a_damaged_plan_is_one_clear_error(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(text)
+    with pytest.raises(PlanError, match=message) as caught:
+        Plan.load(path)
+    assert str(path) in str(caught.value)
+    assert "softneuro tune" in str(caught.value)
+
+
+def test_missing_and_binary_files_are_plan_errors(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="cannot be read"):
+        Plan.load(tmp_path / "none.json")
+    (tmp_path / "b.json").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(PlanError, match="not UTF-8"):
+        Plan.load(tmp_path / "b.json")
+    with pytest.raises(PlanError, match="cannot be written"):
+        _plan().save(tmp_path / "no" / "folder.json")
+
+
+def test_plugins_of_bodies_count() -> None:
+    assert _plan().plugins == {"cpu_numba"}
