@@ -18,7 +18,7 @@ def test_unpack_undoes_pack(axes: str, shape: list[int]) -> None:
     assert stored.shape == layout.storage_shape(shape)
     assert stored.flags.c_contiguous
     np.testing.assert_array_equal(layout.unpack(stored, shape), array)
-    assert stored.sum() == array.sum()  # padding is zero
+    assert np.count_nonzero(stored) == array.size  # padding is zero
 
 
 def test_channels_last_moves_axis_one_for_any_rank() -> None:
