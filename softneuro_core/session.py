@@ -39,6 +39,9 @@ class StepTime:
 
 ShapeKey = tuple[tuple[int, ...] | None, ...]
 
+MOST_SHAPES = 8
+"""Sets of input shapes kept ready; each has packed weights of its own. The one unused longest goes first."""
+
 
 class Session:
     """A model with a plan, prepared and bound.
@@ -72,7 +75,7 @@ class Session:
         self._turn = threading.Lock()
         self._closed = False
         if not self.graph.free_dims:
-            self._executable(tuple(v.static_shape if v.is_static else None for v in self.graph.inputs))
+            self._executable(tuple(None if v.dtype is OBJECT else v.static_shape for v in self.graph.inputs))
 
     @property
     def inputs(self) -> tuple[Value, ...]:
@@ -157,6 +160,9 @@ class Session:
 
     def _executable(self, key: ShapeKey) -> Executable:
         if key not in self._executables:
+            while len(self._programs) >= MOST_SHAPES:
+                oldest = next(iter(self._programs))
+                del self._programs[oldest], self._executables[oldest]
             self._programs[key] = self._program(key)
             self._executables[key] = Executable(self._programs[key])
         elif len(self._programs) > 1:
