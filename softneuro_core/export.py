@@ -26,6 +26,8 @@ IR_VERSION = 10
 """New enough for functions and every element type; older readers are not our concern here."""
 EXTERNAL_FROM_BYTES = 4096
 """Constants at least this large go to the data file when a model is saved with external data."""
+PACKED_BITS = {"int4": 4, "uint4": 4, "float4e2m1": 4, "int2": 2, "uint2": 2}
+"""Types stored several to a byte in a file, one a byte in memory."""
 ALIGNMENT = 4096
 """Of constants in the data file: a page, so that they can be mapped."""
 
@@ -228,7 +230,7 @@ class _Writer:
         if self.external is None or value.data.dtype == object or value.data.nbytes < EXTERNAL_FROM_BYTES:
             return constant_proto(value, names.of(value))
         tensor = onnx.TensorProto(name=names.of(value), data_type=value.dtype.onnx, dims=value.data.shape)
-        if value.dtype.onnx in _PACKED:
+        if value.dtype.name in PACKED_BITS:
             return constant_proto(value, names.of(value))
         self.external.put(tensor, value.data)
         return tensor
@@ -281,14 +283,6 @@ class _Writer:
             function.name = f"{base}_{count}"
         self.functions[FUNCTION_DOMAIN, function.name] = function
         return function.name
-
-
-_PACKED = {
-    getattr(onnx.TensorProto, n)
-    for n in ("INT4", "UINT4", "FLOAT4E2M1", "INT2", "UINT2")
-    if hasattr(onnx.TensorProto, n)
-}
-"""Types stored two or more to a byte in a file, one a byte in memory."""
 
 
 def constant_proto(value: Value, name: str) -> onnx.TensorProto:

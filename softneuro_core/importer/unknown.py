@@ -1,0 +1,80 @@
+"""Names every operator nobody here defines, at once, with what would help. Knows nothing of values or shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import onnx
+
+from softneuro_core.errors import UnsupportedOperatorError
+from softneuro_core.export import FUNCTION_DOMAIN, schema_of
+from softneuro_core.operators import Operator
+
+REMOVED = frozenset(
+    [
+        "ATen",
+        "Affine",
+        "ConstantFill",
+        "Crop",
+        "DynamicSlice",
+        "GRUUnit",
+        "GivenTensorFill",
+        "ImageScaler",
+        "ParametricSoftplus",
+        "Scale",
+        "ScaledTanh",
+    ]
+)
+"""Experimental operators ONNX once had and removed in 1.4 to 1.5."""
+
+HELPFUL_PLUGINS = {"com.microsoft": "softneuro-qint8", "com.microsoft.nchwc": "softneuro-qint8"}
+"""Domain -> the distribution that defines operators of it."""
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _nodes(attribute.g)
+
+
+def check_operators(
+    proto: onnx.ModelProto,
+    opsets: Mapping[str, int],
+    functions: Mapping[tuple[str, str], Any],
+    operators: Mapping[str, Operator],
+    file: str,
+) -> None:
+    """Raises :class:`UnsupportedOperatorError` listing all operators that are neither ONNX's, a function, nor a
+    plugin's."""
+    missing: dict[str, str] = {}
+    remedies: set[str] = set()
+    for node in _nodes(proto.graph):
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        name = f"{domain}::{node.op_type}" if domain else node.op_type
+        if name in missing or name in operators or (domain, node.op_type) in functions or domain == FUNCTION_DOMAIN:
+            continue
+        if schema_of(node.op_type, opsets.get(domain, 1), domain) is None:
+            missing[name] = _why(node.op_type, domain, opsets.get(domain, 1))
+            if domain in HELPFUL_PLUGINS:
+                remedies.add(f"the plugin {HELPFUL_PLUGINS[domain]} may help")
+    if missing:
+        found = ", ".join(name + why for name, why in sorted(missing.items()))
+        raise UnsupportedOperatorError(
+            f"unknown operator{'s' if len(missing) > 1 else ''}: {found}",
+            file=file,
+            remedy="; ".join(sorted(remedies)) or "install a plugin that defines them, or export the model anew",
+        )
+
+
+def _why(name: str, domain: str, version: int) -> str:
+    if domain:
+        return ""
+    if name in REMOVED:
+        return " (experimental, removed from ONNX)"
+    newest = schema_of(name, onnx.defs.onnx_opset_version())
+    if newest is not None:
+        return f" (not in opset {version}, which the model declares)"
+    return ""
