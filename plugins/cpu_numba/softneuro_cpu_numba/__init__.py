@@ -1,0 +1,25 @@
+"""CPU routines for SoftNeuro, compiled at run time with numba, and the linker that walks them natively."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from softneuro_core.device import Target
+from softneuro_core.hookspecs import hookimpl
+from softneuro_core.routine import Adapter, Call, Routine
+
+__version__ = "0.1.0"
+
+
+@hookimpl
+def softneuro_routines() -> Iterable[Routine]:
+    from softneuro_cpu_numba.conv_direct import DirectConv
+
+    return [DirectConv()]
+
+
+@hookimpl
+def softneuro_link(target: Target, calls: Sequence[Call]) -> Callable[[], None] | None:
+    from softneuro_cpu_numba.walker import link
+
+    return link(target, calls)

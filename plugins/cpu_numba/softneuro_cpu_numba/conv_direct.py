@@ -1,0 +1,176 @@
+"""Convolution as a matrix product over register tiles; patches are packed a block at a time, never as a whole.
+
+1x1 convolutions read their input in place. NHWC runs ``gemm.rows``, NCHW ``gemm.planes``; images of few channels
+may also come in the other layout, so that a first layer needs no conversion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.graph import Graph, Layer, Region
+from softneuro_core.routine import SUMS, Kernel, Offer, Routine
+from softneuro_core.spec import NCHW, NHWC, Layout
+from softneuro_cpu_numba.epilogues import Epilogue, epilogue_regions, parse_epilogue
+from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
+from softneuro_cpu_numba.tiles import (
+    BLOCK_BYTES,
+    pack_bias,
+    pack_columns,
+    pack_rows,
+    split,
+    tile_for_planes,
+    tile_for_rows,
+)
+from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, Window, image_strides, is_f32, product, window_of
+
+THIN = 4
+"""Channels up to which reading the other layout costs less than converting it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """A Conv region this plugin can compute: sizes, constants, epilogue."""
+
+    window: Window
+    groups: int
+    weights: np.ndarray  # (OC, C / groups, KH, KW)
+    bias: np.ndarray | None
+    epilogue: Epilogue
+
+    @property
+    def out_channels(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def k(self) -> int:
+        """Length of the sums."""
+        return product(self.weights.shape[1:])
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.weights.shape[1] == 1 and self.groups == self.window.channels
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * self.window.batch * self.window.pixels * self.out_channels * self.k
+
+
+def convolution_of(region: Region) -> Convolution | None:
+    """The region as a float32 Conv with constant weights, or None."""
+    epilogue = parse_epilogue(region)
+    if epilogue is None:
+        return None
+    conv = epilogue.main
+    x, w = conv.inputs[:2]
+    bias = conv.inputs[2] if len(conv.inputs) > 2 else None
+    if x is None or w is None or x.is_constant or w.data is None or not is_f32(x, w, *region.outputs):
+        return None
+    if bias is not None and bias.data is None:
+        return None
+    y = conv.results[0]
+    kernel = w.static_shape[2:]
+    window = window_of(conv, x.static_shape, y.static_shape, kernel)
+    if window is None or not is_f32(y):
+        return None
+    weights = w.data.reshape(w.data.shape[0], w.data.shape[1], *window.kernel)
+    groups = int(conv.attrs.get("group", 1))
+    return Convolution(window, groups, weights, None if bias is None else bias.data, epilogue)
+
+
+def geometry_table(window: Window, channels: int, layout: Layout, channel_first: bool) -> tuple[int, ...]:
+    """The 18 numbers ``kernels.gemm.pack_patches`` reads, for one group of ``channels``."""
+    shape = (window.batch, window.channels, *window.size)
+    pads = window.pads[:2]
+    sizes = (channels, *window.size, *window.out, *window.kernel, *window.strides, *window.dilations, *pads)
+    return (*sizes, *image_strides(layout, shape), int(channel_first))
+
+
+class DirectConv(Routine):
+    """Conv [+ Add] [+ activation], float32, any stride, dilation, padding and group count, 1-D and 2-D."""
+
+    name = "cpu/conv_direct"
+
+    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
+        return epilogue_regions(graph, exit, ("Conv",))
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        conv = convolution_of(region)
+        if conv is None:
+            return
+        residual = conv.epilogue.residual is not None
+        for out in (NHWC_F32, NCHW_F32):
+            for x in (NHWC_F32, NCHW_F32):
+                if x is out or conv.window.channels <= THIN:
+                    inputs = (x, out) if residual else (x,)
+                    yield Offer(inputs, (out,), accuracy=SUMS, flops=conv.flops)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        conv = convolution_of(region)
+        assert conv is not None
+        if offer.outputs[0].layout == NHWC:
+            return rows_kernel(conv, offer.inputs[0].layout, target)
+        return planes_kernel(conv, offer.inputs[0].layout, target)
+
+
+def rows_kernel(conv: Convolution, layout: Layout, target: Target) -> NativeKernel:
+    """NHWC output: pixels are rows, output channels columns, weights packed by panels of columns."""
+    window, groups, k = conv.window, conv.groups, conv.k
+    group_in, group_out = conv.weights.shape[1], conv.out_channels // groups
+    count = window.batch * window.pixels
+    tile = tile_for_rows(target, count, group_out)
+    grouped = conv.weights.reshape(groups, group_out, group_in, -1)
+    matrix = grouped.transpose(0, 3, 2, 1).reshape(groups, k, group_out)  # K runs over (kh, kw, channel)
+    panels = -(-group_out // tile.columns)
+    block = split(count, tile.rows, BLOCK_BYTES // (4 * k), groups, target.threads)
+    row_tasks = -(-count // block)
+    panel_block = split(panels, 1, panels, groups * row_tasks, target.threads)
+    panel_tasks = -(-panels // panel_block)
+    pointwise = window.is_pointwise and layout == NHWC
+    act = conv.epilogue.activation
+    residual = conv.epilogue.residual
+    return NativeKernel(
+        address_of("gemm", "rows", act=act.kind, **tile.params()),
+        (
+            *(In(0), pack_columns(matrix, tile.columns), pack_bias(conv.bias, groups, group_out, tile.columns)),
+            *(None if residual is None else In(residual), Out(0)),
+            *(count, k, group_in, groups, group_out, conv.out_channels),
+            *(int(pointwise), window.channels, block, row_tasks, panel_block, panel_tasks, act.p0, act.p1),
+            *geometry_table(window, group_in, layout, channel_first=False),
+        ),
+        groups * row_tasks * panel_tasks,
+        tile.bytes + max(block, tile.rows) * k * 4,
+    )
+
+
+def planes_kernel(conv: Convolution, layout: Layout, target: Target) -> NativeKernel:
+    """NCHW output: output channels are rows, pixels columns; patches packed by blocks of pixels."""
+    window, groups, k = conv.window, conv.groups, conv.k
+    group_in, group_out = conv.weights.shape[1], conv.out_channels // groups
+    tile = tile_for_planes(target, group_out, window.pixels)
+    matrix = conv.weights.reshape(groups, group_out, k)  # K runs over (channel, kh, kw)
+    bias = np.zeros(conv.out_channels, np.float32) if conv.bias is None else conv.bias
+    others = window.batch * groups
+    block = split(window.pixels, tile.columns, BLOCK_BYTES // (4 * k), others, target.threads)
+    pixel_tasks = -(-window.pixels // block)
+    channel_block = split(group_out, tile.rows, group_out + tile.rows, others * pixel_tasks, target.threads)
+    channel_tasks = -(-group_out // channel_block)
+    direct = window.is_pointwise and layout == NCHW
+    act = conv.epilogue.activation
+    residual = conv.epilogue.residual
+    return NativeKernel(
+        address_of("gemm", "planes", act=act.kind, **tile.params()),
+        (
+            *(In(0), pack_rows(matrix, tile.rows), aligned(bias.astype(np.float32))),
+            *(None if residual is None else In(residual), Out(0)),
+            *(window.batch, window.pixels, k, group_in, groups, group_out),
+            *(int(direct), block, pixel_tasks, channel_block, channel_tasks, act.p0, act.p1),
+            *geometry_table(window, group_in, layout, channel_first=True),
+        ),
+        window.batch * groups * pixel_tasks * channel_tasks,
+        tile.bytes + k * block * 4,
+    )

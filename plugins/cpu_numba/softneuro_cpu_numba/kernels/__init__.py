@@ -1,0 +1,1 @@
+"""Kernel sources: the only modules of this plugin that import numba. Loaded by ``native.address_of``."""

@@ -1,0 +1,247 @@
+"""The native ABI of this plugin: compiled kernels by address, their disk cache, and the Call made of one.
+
+Every kernel is ``void kernel(const int64* args, int64 task_begin, int64 task_end, void* scratch)``. Its Python source
+stands in ``kernels/`` as a factory marked :func:`kernel`; numba is imported only when the object code is not
+cached yet, so a cached plan loads through llvmlite alone. Knows nothing of layers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from softneuro_core.device import Buffer
+from softneuro_core.knobs import CACHE_DIR
+from softneuro_core.routine import Call, NativeCall
+
+ALIGNMENT = 64
+ABI = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
+NEVER_CALLED = (
+    "numba_gil_ensure",
+    "numba_gil_release",
+    "numba_do_raise",
+    "numba_unpickle",
+    "numba_runtime_build_excinfo_struct",
+    "NRT_Free",
+)
+_COMPILE_LOCK = threading.RLock()
+Factory = TypeVar("Factory", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class In:
+    """Stands in an argument list for the address of input ``index``."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """Stands in an argument list for the address of output ``index``."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Stands in an argument list for the shared scratch buffer plus ``offset`` bytes (not a thread's own)."""
+
+    offset: int = 0
+
+
+Argument = int | float | np.ndarray | In | Out | Scratch | None
+
+
+def kernel(factory: Factory) -> Factory:
+    """Marks ``factory(**params) -> function(args, begin, end, scratch)`` as loadable by :func:`address_of`."""
+    factory.is_kernel = True  # type: ignore[attr-defined]
+    return factory
+
+
+@dataclass(frozen=True, slots=True)
+class NativeKernel:
+    """A prepared step that is one native kernel.
+
+    ``args`` are ints, floats (stored as float32 bits), constant arrays (their address), None (0), and operand
+    markers. ``scratch`` is what each thread needs; unlinked runs use the one buffer given to ``bind``.
+    """
+
+    address: int
+    args: tuple[Argument, ...]
+    tasks: int
+    scratch: int = 0
+
+    @property
+    def constant_bytes(self) -> int:
+        return sum(a.nbytes for a in self.args if isinstance(a, np.ndarray))
+
+    def bind(self, inputs: Sequence[Any], outputs: Sequence[Any], scratch: Buffer | None) -> Call:
+        args = np.array([_resolve(a, inputs, outputs, scratch) for a in self.args], np.int64)
+        return native_call(self.address, args, self.tasks, scratch, self.scratch, keep=(self, inputs, outputs))
+
+
+def _resolve(argument: Argument, inputs: Sequence[Any], outputs: Sequence[Any], scratch: Buffer | None) -> int:
+    match argument:
+        case None:
+            return 0
+        case In(index):
+            return int(inputs[index].address)
+        case Out(index):
+            return int(outputs[index].address)
+        case Scratch(offset):
+            assert scratch is not None
+            return scratch.address + offset
+        case np.ndarray():
+            return int(argument.ctypes.data)
+        case float() | np.floating():
+            return int(np.float32(argument).view(np.int32))
+    return int(argument)
+
+
+def native_call(
+    address: int, args: np.ndarray, tasks: int, scratch: Buffer | None, scratch_bytes: int, keep: object = None
+) -> Call:
+    """A Call of the kernel at ``address``; ``keep`` is held as long as the Call lives."""
+    function, pointer = ABI(address), args.ctypes.data
+    own = scratch.address if scratch is not None else 0
+
+    def run(_keep: object = (args, keep, scratch)) -> None:
+        function(pointer, 0, tasks, own)
+
+    return Call(run, NativeCall(address, args, tasks, scratch_bytes))
+
+
+def aligned(array: np.ndarray) -> np.ndarray:
+    """A C-contiguous copy whose first byte is 64-byte aligned."""
+    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    made = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    np.copyto(made, array)
+    return made
+
+
+def address_of(family: str, name: str, **params: Any) -> int:
+    """Address of kernel ``kernels.<family>.<name>(**params)``: from memory, the disk cache, or compiled now."""
+    return _address_of(family, name, tuple(sorted(params.items())))
+
+
+@cache
+def _address_of(family: str, name: str, params: tuple[tuple[str, Any], ...]) -> int:
+    with _COMPILE_LOCK:
+        file = cache_folder() / f"{family}-{name}-{_key(family, name, params)}.o"
+        try:
+            return _load(file.read_bytes(), file.name)
+        except OSError:
+            symbol_and_code = _compile(family, name, dict(params))
+            _store(file, symbol_and_code)
+            return _load(symbol_and_code, file.name)
+
+
+def _key(family: str, name: str, params: tuple[tuple[str, Any], ...]) -> str:
+    text = repr((family, name, params, _environment()))
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@cache
+def _environment() -> tuple[str, ...]:
+    """Everything besides the parameters that changes code: our sources, the compilers, the CPU."""
+    from importlib.metadata import version
+
+    import llvmlite.binding as llvm
+
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(source.name.encode() + source.read_bytes())
+    cpu = (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+    overrides = tuple(f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_"))
+    return (digest.hexdigest(), version("numba"), version("llvmlite"), sys.platform, *cpu, *overrides)
+
+
+@cache
+def cache_folder() -> Path:
+    """Folder of compiled objects; a temporary one (this process only) where it cannot be written."""
+    root = Path(CACHE_DIR.get() or _user_cache()) / "cpu_numba"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        if os.access(root, os.W_OK):
+            return root
+    except OSError:
+        pass
+    return Path(tempfile.mkdtemp(prefix="softneuro-"))
+
+
+def _user_cache() -> str:
+    if sys.platform == "win32":
+        return str(Path(os.environ.get("LOCALAPPDATA", Path.home())) / "softneuro")
+    if sys.platform == "darwin":
+        return str(Path.home() / "Library" / "Caches" / "softneuro")
+    return str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "softneuro")
+
+
+def _compile(family: str, name: str, params: dict[str, Any]) -> bytes:
+    """Symbol name, newline, object code of one kernel."""
+    from numba import cfunc, types
+
+    factory = getattr(importlib.import_module(f"softneuro_cpu_numba.kernels.{family}"), name)
+    assert factory.is_kernel
+    function = factory(**params)
+    signature = types.void(types.CPointer(types.int64), types.int64, types.int64, types.int64)
+    flags = getattr(function, "fastmath", {"contract"})
+    compiled = cfunc(signature, nopython=True, error_model="numpy", fastmath=flags)(function)
+    code = compiled._library._get_compiled_object()
+    return compiled._wrapper_name.encode() + b"\n" + code
+
+
+def _store(file: Path, content: bytes) -> None:
+    """Writes atomically; a full disk or read-only folder only costs a later recompilation."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
+            part.write(content)
+        os.replace(part.name, file)
+    except OSError:
+        pass
+
+
+def _load(content: bytes, name: str) -> int:
+    """Address of the kernel in an object file of ours; the engine that owns the code lives as long as the process."""
+    import llvmlite.binding as llvm
+
+    symbol, _, code = content.partition(b"\n")
+    engine = _engine()
+    code_file = llvm.ObjectFileRef.from_data(code)
+    engine.add_object_file(code_file)
+    engine.finalize_object()
+    address = engine.get_function_address(symbol.decode())
+    if not address:
+        raise OSError(f"cached object {name} lacks its symbol")
+    return int(address)
+
+
+@cache
+def _engine() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    # numba names these on its error paths, which kernels that never raise do not take; once numba is imported
+    # it defines them itself
+    unused = ctypes.cast(ctypes.pythonapi.Py_FatalError, ctypes.c_void_p).value
+    for symbol in NEVER_CALLED:
+        if llvm.address_of_symbol(symbol) is None:
+            llvm.add_symbol(symbol, unused)
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.softneuro_machine = machine  # the engine does not keep it alive
+    return engine

@@ -1,0 +1,98 @@
+"""Which register tile a matrix product uses, and how constant factors are packed for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_cpu_numba.native import aligned
+
+TASKS_PER_THREAD = 4
+BLOCK_BYTES = 128 * 1024
+"""Packed patches of one task: leaves most of a 512 KB second-level cache to the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """``rows`` x ``vectors * lanes`` accumulators."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def columns(self) -> int:
+        return self.vectors * self.lanes
+
+    @property
+    def bytes(self) -> int:
+        return self.rows * self.columns * 4
+
+    def params(self) -> dict[str, int]:
+        return {"mr": self.rows, "vectors": self.vectors, "lanes": self.lanes}
+
+
+def lanes_of(target: Target) -> int:
+    """float32 elements of one vector register."""
+    features = target.isa.split(",")
+    return 16 if "AVX512F" in features else 8 if "AVX2" in features else 4
+
+
+def _candidates(target: Target) -> tuple[tuple[Tile, float], ...]:
+    """Tiles that fit the registers, with their speed relative to the best (AVX2: 86, 88, 60 GFLOP/s on Zen 4)."""
+    lanes = lanes_of(target)
+    if lanes == 16:
+        return ((Tile(12, 2, 16), 1.0), (Tile(8, 3, 16), 1.0), (Tile(8, 1, 16), 0.7))
+    return ((Tile(6, 2, lanes), 1.0), (Tile(4, 3, lanes), 1.0), (Tile(8, 1, lanes), 0.65))
+
+
+def tile_for_rows(target: Target, rows: int, columns: int) -> Tile:
+    """The tile that wastes least when ``columns`` are packed in its width; a flat one for one or two rows."""
+    if rows <= 2:
+        lanes = lanes_of(target)
+        return Tile(1, 8 if columns > 4 * lanes else 4, lanes)
+    return min(_candidates(target), key=lambda t: -(-columns // t[0].columns) * t[0].columns / t[1])[0]
+
+
+def tile_for_planes(target: Target, rows: int, columns: int) -> Tile:
+    """The same where both the rows (channels) and the columns (pixels) are rounded up."""
+
+    def work(choice: tuple[Tile, float]) -> float:
+        tile, speed = choice
+        return -(-rows // tile.rows) * tile.rows * -(-columns // tile.columns) * tile.columns / speed
+
+    return min(_candidates(target)[:2], key=work)[0]
+
+
+def pack_columns(matrix: np.ndarray, columns: int) -> np.ndarray:
+    """[groups, K, N] as [groups, panels, K, columns], zeros behind N."""
+    groups, k, n = matrix.shape
+    panels = -(-n // columns)
+    padded = np.zeros((groups, k, panels * columns), np.float32)
+    padded[:, :, :n] = matrix
+    return aligned(padded.reshape(groups, k, panels, columns).transpose(0, 2, 1, 3))
+
+
+def pack_rows(matrix: np.ndarray, rows: int) -> np.ndarray:
+    """[groups, M, K] with M rounded up to a multiple of ``rows``, zeros behind M."""
+    groups, m, k = matrix.shape
+    padded = np.zeros((groups, -(-m // rows) * rows, k), np.float32)
+    padded[:, :m] = matrix
+    return aligned(padded)
+
+
+def pack_bias(bias: np.ndarray | None, groups: int, n: int, columns: int) -> np.ndarray:
+    """[groups * n] (or zeros) spread over panels as :func:`pack_columns` does."""
+    values = np.zeros((groups, 1, n), np.float32) if bias is None else bias.reshape(groups, 1, n)
+    return pack_columns(values, columns)
+
+
+def split(count: int, unit: int, most: int, others: int, threads: int) -> int:
+    """A block size, a multiple of ``unit`` and at most ``most``, so that ``others * blocks`` keeps all threads busy."""
+    block = max(unit, min(most, -(-count // unit) * unit) // unit * unit)
+    if threads > 1:
+        wanted = -(-TASKS_PER_THREAD * threads // max(1, others))
+        block = max(unit, min(block, -(-count // wanted + unit - 1) // unit * unit))
+    return block

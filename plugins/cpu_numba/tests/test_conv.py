@@ -1,0 +1,67 @@
+"""Convolutions against the reference at awkward sizes."""
+
+from __future__ import annotations
+
+import pytest
+from harness import check, node, random
+
+CASES = [
+    # batch, in, out, size, kernel, attributes
+    (1, 3, 8, (9, 9), (3, 3), {"pads": [1, 1, 1, 1]}),
+    (1, 3, 16, (11, 8), (3, 3), {"pads": [0, 1, 2, 0], "strides": [2, 2]}),
+    (2, 8, 17, (7, 7), (3, 3), {"pads": [1, 1, 1, 1]}),
+    (1, 7, 24, (10, 12), (3, 3), {"dilations": [2, 2], "pads": [2, 2, 2, 2]}),
+    (1, 16, 16, (5, 5), (1, 1), {}),
+    (2, 17, 8, (6, 7), (1, 1), {}),
+    (1, 8, 32, (8, 8), (1, 1), {"strides": [2, 2]}),
+    (1, 1, 1, (1, 1), (1, 1), {}),
+    (1, 16, 7, (1, 1), (1, 1), {}),
+    (1, 8, 12, (6, 6), (3, 3), {"group": 2, "pads": [1, 1, 1, 1]}),
+    (2, 6, 6, (6, 6), (3, 3), {"group": 3}),
+    (1, 3, 5, (9, 9), (5, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 1]}),
+    (1, 3, 5, (8, 9), (4, 4), {"auto_pad": "SAME_LOWER", "strides": [2, 2]}),
+    (1, 3, 5, (8, 9), (3, 3), {"auto_pad": "VALID"}),
+    (1, 4, 9, (20,), (5,), {"pads": [3, 1], "strides": [2]}),
+    (2, 3, 4, (16,), (3,), {"dilations": [3]}),
+    (1, 40, 40, (3, 3), (3, 3), {"pads": [1, 1, 1, 1]}),
+    (1, 3, 8, (2, 2), (5, 5), {"pads": [4, 4, 4, 4]}),
+]
+
+
+@pytest.mark.parametrize("batch, cin, cout, size, kernel, attrs", CASES)
+def test_conv(batch, cin, cout, size, kernel, attrs):
+    groups = attrs.get("group", 1)
+    constants = {"w": random(cout, cin // groups, *kernel), "b": random(cout, seed=1)}
+    made = check(
+        [node("Conv", "xwb", "y", **attrs)], {"x": random(batch, cin, *size)}, constants, expect=["cpu/conv_direct"]
+    )
+    layouts = {str(o.outputs[0].layout) for name, o in made if name == "cpu/conv_direct"}
+    assert layouts == {"NCHW", "NHWC"}
+
+
+@pytest.mark.parametrize("tail", ["Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "none"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_conv_epilogue(tail, residual):
+    nodes = [node("Conv", "xw", "c", pads=[1, 1, 1, 1])]
+    inputs = {"x": random(1, 5, 6, 7)}
+    if residual:
+        nodes.append(node("Add", ["c", "r"], "s"))
+        inputs["r"] = random(1, 9, 6, 7, seed=3)
+    if tail != "none":
+        nodes.append(node(tail, ["s" if residual else "c"], "y"))
+    check(nodes, inputs, {"w": random(9, 5, 3, 3)}, expect=["cpu/conv_direct"])
+
+
+def test_conv_clip_bounds():
+    check(
+        [node("Conv", "xw", "c"), node("Clip", ["c", "lo", "hi"], "y")],
+        {"x": random(1, 5, 6, 7)},
+        {"w": random(9, 5, 3, 3), "lo": random(seed=1) * 0, "hi": random() * 0 + 1},
+        expect=["cpu/conv_direct"],
+    )
+
+
+def test_conv_propagates_nan():
+    x = random(1, 3, 6, 6)
+    x[0, 1, 2, 3] = float("nan")
+    check([node("Conv", "xw", "c"), node("Relu", "c", "y")], {"x": x}, {"w": random(4, 3, 3, 3)})
