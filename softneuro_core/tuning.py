@@ -14,15 +14,18 @@ from softneuro_core.device import usable_cores
 from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import AdapterStep, Plan, fingerprint
-from softneuro_core.pricing import Pricing
+from softneuro_core.pricing import Correction, Pricing, corrected
+from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.profiling.keys import library_versions
 from softneuro_core.progress import Progress, Silent
 from softneuro_core.replay import machine_of, shapes_of
-from softneuro_core.selection import Formulation, Prices, formulate, plan_steps
+from softneuro_core.selection import Formulation, Prices, chosen_candidates, formulate, plan_steps
 from softneuro_core.tuner import Selection, Tuner
 from softneuro_core.tuner.exact import ExactTuner
 
 IN_SITU_ROUNDS = 4
+TIMER_US = 1.0
+"""What reading the clock and calling one step from Python may add to it in place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,39 +226,56 @@ def _settle_in_place(found: Candidates, prices: Prices, task: _Task, first: Tune
     """Decision 5: run the plan whole; where a step disagrees with its isolated time, correct all its like and select
     again, at most four rounds, never back to a plan already tried. The one whose whole run was fastest is kept."""
     tried: dict[tuple[Any, ...], Tuned] = {}
-    current, corrections = first, dict[Any, float]()
-    for round_number in range(IN_SITU_ROUNDS):
-        task.progress.note(f"in place, round {round_number + 1}: {len(current.plan.steps)} steps")
+    ratios: dict[Correction, float] = {}
+    current = first
+    for number in range(1, IN_SITU_ROUNDS + 1):
         seen = pricing.run_in_place(current.plan)
-        if seen is None:  # the whole plan could not be run: told in the notes, the isolated answer stands
+        if seen is None:  # told in the progress notes; the isolated answer stands
             break
-        tried[_choice(current.plan)] = _with_predictions(current, first, seen)
-        fresh = seen.corrections(current.form, current.selection)
-        corrections |= fresh
+        tried[_choice(current.plan)] = _as_seen(current, prices, seen)
+        task.progress.note(f"in place, round {number}: {seen.whole_us:,.1f} us a run")
+        fresh = _disagreements(current, prices, seen)
         if not fresh or _is_over(task):
             break
-        current = _select(found, pricing.corrected(prices, corrections), task, first.plan.bodies, first.bodies)
+        ratios |= fresh
+        current = _select(found, corrected(prices, ratios), task, first.plan.bodies, first.bodies)
         if _choice(current.plan) in tried:
             break
-    if not tried:
-        return first
-    return min(tried.values(), key=lambda t: t.plan.predictions["whole_us"])
+    return min(tried.values(), key=lambda t: t.plan.predicted_us, default=first)
 
 
 def _choice(plan: Plan) -> tuple[Any, ...]:
-    """What the plan chose, without its numbers."""
-    return tuple(replace(step, us=0.0, source="") if isinstance(step, AdapterStep) else (
-        step.layers, step.routine, step.inputs, step.outputs, repr(sorted(step.params.items()))
-    ) for step in plan.steps)
+    """What the plan chose, without its times."""
+    return tuple(
+        (s.value, s.adapter, s.src, s.dst)
+        if isinstance(s, AdapterStep)
+        else (s.layers, s.routine, s.inputs, s.outputs, repr(sorted(s.params.items())))
+        for s in plan.steps
+    )
 
 
-def _with_predictions(tuned: Tuned, first: Tuned, seen: Any) -> Tuned:
+def _disagreements(tuned: Tuned, isolated: Prices, seen: InPlace) -> dict[Correction, float]:
+    """Ratio in place / isolated of every kernel step that disagrees by more than both spreads and the timer."""
+    chosen = iter(chosen_candidates(tuned.form, tuned.selection))
+    found = {}
+    for step, us, spread_us in zip(tuned.plan.steps, seen.step_us, seen.spread_us, strict=True):
+        if isinstance(step, AdapterStep):
+            continue
+        candidate = next(chosen)
+        alone = isolated.kernels[candidate]
+        expected_us = alone.time_ns / 1000
+        doubt = max(0.1 * expected_us, 2 * spread_us, TIMER_US)
+        if alone.source != "bodies" and abs(us - expected_us) > doubt:
+            found[Correction.of(candidate)] = us / expected_us
+    return found
+
+
+def _as_seen(tuned: Tuned, isolated: Prices, seen: InPlace) -> Tuned:
     """The plan with the times seen in place as its own: they are what the runtime will pay."""
-    steps = tuple(
-        replace(step, us=us, source="in-situ") for step, us in zip(tuned.plan.steps, seen.step_us, strict=True)
-    )
-    isolated = sum(s.us for s in tuned.plan.steps) if tuned is not first else first.plan.predicted_us
-    predictions = {"isolated_us": isolated, "in_situ_us": sum(seen.step_us), "whole_us": seen.whole_us}
-    return replace(
-        tuned, plan=replace(tuned.plan, steps=steps, predicted_us=seen.whole_us, predictions=predictions)
-    )
+    plan = tuned.plan
+    steps = tuple(replace(s, us=us, source="in-situ") for s, us in zip(plan.steps, seen.step_us, strict=True))
+    chosen = chosen_candidates(tuned.form, tuned.selection)
+    alone = sum(isolated.kernels[c].time_ns for c in chosen) / 1000
+    alone += sum(s.us for s in plan.steps if isinstance(s, AdapterStep))
+    predictions = {"isolated_us": alone, "in_situ_us": sum(seen.step_us), "whole_us": seen.whole_us}
+    return replace(tuned, plan=replace(plan, steps=steps, predicted_us=seen.whole_us, predictions=predictions))

@@ -1,0 +1,193 @@
+"""Prices of everything a tuning may choose: known costs, measured ones, estimates, and corrections seen in place."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from softneuro_core import estimate
+from softneuro_core.builtin.control import ControlRoutine
+from softneuro_core.candidates import AdapterChoice, Candidate, Candidates, enumerate_adapters
+from softneuro_core.catalog import Catalog
+from softneuro_core.costs import Cost, CostDatabase
+from softneuro_core.graph import Graph, Layer
+from softneuro_core.plan import Plan
+from softneuro_core.profiling.in_place import InPlace
+from softneuro_core.profiling.jobs import AdapterJob, Job, KernelJob
+from softneuro_core.profiling.keys import CostKey, adapter_key, cost_key
+from softneuro_core.profiling.profile import Profiler
+from softneuro_core.profiling.values import ValueStore
+from softneuro_core.progress import Progress
+from softneuro_core.selection import Price, Prices
+
+CONTROL_STEP_NS = 20_000
+"""Calling a body from Python: feeds, results, one lock; added to the body's own plan."""
+
+
+class Pricing:
+    """Costs of one graph's candidates and conversions. Use as a context: it owns a folder and a worker process."""
+
+    def __init__(
+        self,
+        found: Candidates,
+        catalog: Catalog,
+        threads: int,
+        database: CostDatabase,
+        progress: Progress,
+        sample: Mapping[str, Any] | None,
+    ) -> None:
+        self._found, self._catalog, self._threads = found, catalog, threads
+        self._database, self._progress, self._sample = database, progress, sample
+        self._adapters = enumerate_adapters(found, catalog, found.problems)
+        self._kernel_keys = {
+            c: cost_key(c.region, c.routine.name, c.offer, catalog, threads)
+            for c in found
+            if not isinstance(c.routine, ControlRoutine)
+        }
+        self._adapter_keys = {
+            a: adapter_key(a.value, a.adapter, a.src, a.dst, catalog, threads) for a in self._adapters
+        }
+        self._known: dict[CostKey, Cost] = database.get_many([*self._kernel_keys.values(), *self._adapter_keys.values()])
+        self._folder = tempfile.TemporaryDirectory(prefix="softneuro-")
+        self._profiler: Profiler | None = None
+
+    def __enter__(self) -> Pricing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._profiler is not None:
+            self._profiler.close()
+        self._folder.cleanup()
+
+    @property
+    def values(self) -> ValueStore:
+        """Inputs and reference results of the graph's layers, computed when first asked for."""
+        return self._open().values
+
+    def _open(self) -> Profiler:
+        if self._profiler is None:
+            self._profiler = Profiler(
+                self._found.graph,
+                Path(self._folder.name),
+                catalog=self._catalog,
+                threads=self._threads,
+                database=self._database,
+                sample=self._sample,
+                progress=self._progress,
+            )
+        return self._profiler
+
+    def body_sample(self, layer: Layer, body: Graph) -> dict[str, Any] | None:
+        """What the outer graph hands a body: real captured values where the reference run has them."""
+        captured = body.inputs[len(body.inputs) - _captured_count(layer, body) :]
+        outer = {v.name: v for v in layer.captures}
+        known = [v for v in captured if v.name in outer and not outer[v.name].is_constant]
+        if not known or self._profiler is None:
+            return None
+        self.values.ensure_values([outer[v.name] for v in known])
+        return {v.name: self.values.array(outer[v.name]) for v in known}
+
+    def measure(self, deadline: float | None) -> None:
+        """Measures what the database lacks, the most valuable first, until done or past the deadline."""
+        jobs: list[Job] = [self._kernel_job(c, key) for c, key in self._kernel_keys.items() if key not in self._known]
+        jobs += [self._adapter_job(a, key) for a, key in self._adapter_keys.items() if key not in self._known]
+        if jobs:
+            budget_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._known |= self._open().measure(jobs, budget_s)
+
+    def _kernel_job(self, candidate: Candidate, key: CostKey) -> KernelJob:
+        layers = tuple(layer.name for layer in candidate.region.layers)
+        guess = estimate.kernel_ns(candidate, self._threads)
+        return KernelJob(key, layers, candidate.routine.name, candidate.offer, "+".join(layers), guess)
+
+    def _adapter_job(self, choice: AdapterChoice, key: CostKey) -> AdapterJob:
+        guess = estimate.adapter_ns(choice)
+        return AdapterJob(key, choice.value.name, choice.adapter.name, choice.src, choice.dst, guess)
+
+    def prices(self, bodies: Mapping[str, Plan]) -> Prices:
+        """A price for every candidate and conversion that is not known to fail; the rest are left out, and told."""
+        kernels: dict[Candidate, Price] = {}
+        for candidate in self._found:
+            if isinstance(candidate.routine, ControlRoutine):
+                kernels[candidate] = _control_price(candidate, bodies)
+            elif (price := self._kernel_price(candidate)) is not None:
+                kernels[candidate] = price
+        adapters = {a: p for a in self._adapters if (p := self._adapter_price(a)) is not None}
+        return Prices(kernels, adapters)
+
+    def _kernel_price(self, candidate: Candidate) -> Price | None:
+        cost = self._known.get(self._kernel_keys[candidate])
+        if cost is None:
+            constants = sum(v.nbytes for v in candidate.region.constants if not v.is_object)
+            guess = estimate.kernel_ns(candidate, self._threads)
+            return Price(guess, constants, candidate.offer.accuracy, "estimate")
+        if not cost.ok:
+            self._found.problems.setdefault(
+                f"{candidate.name} for {candidate.region.name}", cost.reason
+            )
+            return None
+        return Price(cost.time_ns, cost.constant_bytes, cost.error or 0.0)
+
+    def _adapter_price(self, choice: AdapterChoice) -> Price | None:
+        error = choice.adapter.error(choice.src, choice.dst, choice.value)
+        cost = self._known.get(self._adapter_keys[choice])
+        if cost is None:
+            return Price(estimate.adapter_ns(choice), 0, error, "estimate")
+        if not cost.ok:
+            self._found.problems.setdefault(f"{choice.adapter.name} for {choice.value.name}", cost.reason)
+            return None
+        return Price(cost.time_ns, cost.constant_bytes, error)
+
+    def run_in_place(self, plan: Plan) -> InPlace | None:
+        """The plan run whole in the worker with a timer at every step; None (and a note) if it cannot be run."""
+        return self._open().run_in_place(plan)
+
+
+def _captured_count(layer: Layer, body: Graph) -> int:
+    return len(body.inputs) if layer.type == "If" else len(body.inputs) - len(layer.inputs)
+
+
+def _control_price(candidate: Candidate, bodies: Mapping[str, Plan]) -> Price:
+    """The dearer branch of an If; a Loop's or Scan's body times its turns where they are constant (else once)."""
+    layer = candidate.region.exit
+    plans = [bodies[f"{layer.name}.{attribute}"] for attribute in layer.bodies]
+    once = max((p.predicted_us * 1000 for p in plans), default=0.0)
+    return Price(CONTROL_STEP_NS + round(once * _turns(layer)), source="bodies")
+
+
+def _turns(layer: Layer) -> int:
+    first = layer.inputs[0] if layer.inputs else None
+    if layer.type == "Loop" and first is not None and first.data is not None:
+        return max(1, min(int(first.data.reshape(-1)[0]), 10**6))
+    if layer.type == "Scan" and layer.inputs[-1] is not None and layer.inputs[-1].is_static:
+        axis = (layer.attrs.get("scan_input_axes") or [0])[-1]
+        return layer.inputs[-1].static_shape[axis]
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """How much slower or faster steps like one seen in place are there than measured alone."""
+
+    exit: str
+    device: str
+    layouts: tuple[str, ...]
+
+    @staticmethod
+    def of(candidate: Candidate) -> Correction:
+        """Candidates of one exit layer with the same device and result layouts share a correction."""
+        layouts = tuple(s.layout.axes for s in candidate.offer.outputs)
+        return Correction(candidate.region.exit.name, candidate.routine.device, layouts)
+
+
+def corrected(prices: Prices, ratios: Mapping[Correction, float]) -> Prices:
+    """The isolated prices with every candidate like one seen in place scaled by what was seen there."""
+    kernels = {
+        c: p.scaled(ratios[Correction.of(c)]) if Correction.of(c) in ratios else p for c, p in prices.kernels.items()
+    }
+    return Prices(kernels, prices.adapters)
