@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
+import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pluggy
@@ -39,6 +42,28 @@ class PluginInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ModuleOrigin:
+    """Where a module given to :func:`load_plugins` can be found again: its import name and file."""
+
+    plugin: str
+    module: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a catalog was made, so that another process can make it again (see :func:`rebuild`).
+
+    ``unreachable`` names the plugins no other process can import: objects, and modules of a running script.
+    """
+
+    only: tuple[str, ...] | None = None
+    disable: tuple[str, ...] = ()
+    modules: tuple[ModuleOrigin, ...] = ()
+    unreachable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """Everything the installed plugins offer, collected once; immutable, and no global."""
 
@@ -52,6 +77,8 @@ class Catalog:
     owners: Mapping[str, PluginInfo] = field(default_factory=dict)
     """The plugin each routine or adapter name came from."""
     link: Callable[[Target, Sequence[Call]], Callable[[], None] | None] = lambda target, calls: None
+    recipe: Recipe | None = None
+    """How :func:`load_plugins` made it; None for a catalog put together by hand."""
 
     def target(self, device: str, threads: int) -> Target:
         """A Target for the device of this name; raises :class:`PluginError` if it is absent."""
@@ -99,7 +126,50 @@ def load_plugins(
     given = modules if isinstance(modules, Mapping) else {_module_name(m): m for m in modules}
     for name, module in given.items():
         infos[name] = _register(manager, PluginInfo(name), module)
-    return _collect(manager, infos)
+    return replace(_collect(manager, infos), recipe=_recipe(chosen, refused, given))
+
+
+def rebuild(recipe: Recipe) -> Catalog:
+    """The catalog of a recipe in this process, less what is unreachable; modules are imported by name or from
+    their files, and one that cannot be imported is left out like any broken plugin."""
+    modules = {}
+    for origin in recipe.modules:
+        with contextlib.suppress(Exception):
+            modules[origin.plugin] = _imported(origin)
+    return load_plugins(recipe.only, recipe.disable, modules)
+
+
+def _recipe(chosen: frozenset[str] | None, refused: frozenset[str], given: Mapping[str, Any]) -> Recipe:
+    origins = {name: _origin(name, module) for name, module in given.items()}
+    return Recipe(
+        None if chosen is None else tuple(sorted(chosen)),
+        tuple(sorted(refused)),
+        tuple(origin for origin in origins.values() if origin is not None),
+        tuple(name for name, origin in origins.items() if origin is None),
+    )
+
+
+def _origin(plugin: str, module: Any) -> ModuleOrigin | None:
+    """None for anything but a module with a file that is not the running script (importing that would run it)."""
+    file = getattr(module, "__file__", None)
+    if not isinstance(module, ModuleType) or file is None or module.__name__ == "__main__":
+        return None
+    return ModuleOrigin(plugin, module.__name__, str(Path(file).absolute()))
+
+
+def _imported(origin: ModuleOrigin) -> ModuleType:
+    """The module by its name if that is the same file, else loaded from the file."""
+    with contextlib.suppress(ImportError):
+        module = importlib.import_module(origin.module)
+        if Path(module.__file__ or "").absolute() == Path(origin.file):
+            return module
+    spec = importlib.util.spec_from_file_location(origin.module, origin.file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{origin.file} is no Python module")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[origin.module] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:

@@ -1,0 +1,225 @@
+"""Measures one kernel in this process: prepare, bind, one checked run, then timing over rotating buffers.
+
+Owns how a time is taken; must not know graphs, jobs, processes or the database. What it times is what a session runs:
+the calls go through the catalog's linker, and the device's own clock is read.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from softneuro_core.costs import Cost
+from softneuro_core.device import Device, Target
+from softneuro_core.profiling.compare import judge_all
+from softneuro_core.rig import Link, Operand, Rig, copies_past_cache
+from softneuro_core.routine import Kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to look. Racing: after ``first_look`` samples a candidate whose fastest is ``hopeless`` times the best
+    known of its group is given up with what was seen."""
+
+    samples: int = 25
+    first_look: int = 3
+    hopeless: float = 3.0
+    sample_ns: int = 20_000
+    """Work in one sample at least: far above the clock's resolution."""
+    cap_ns: int = 400_000_000
+    """Sampling stops after this, with ``first_look`` samples at least ..."""
+    hard_cap_ns: int = 3_000_000_000
+    """... and after this in any case."""
+    memory_bytes: int = 256 << 20
+    """All buffer sets together."""
+    sets: int = 256
+    """Most buffer sets: binding them takes time too."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Case:
+    """One kernel to measure. ``arrays`` and ``expected`` are in ONNX order; ``expected`` holds None for a result
+    nobody knows. ``accuracy`` is the offer's; ``strided`` the operands to hold in a bordered buffer."""
+
+    prepare: Callable[[], Kernel]
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    arrays: Sequence[Any]
+    expected: Sequence[Any]
+    accuracy: float
+    target: Target
+    devices: Mapping[str, Device]
+    link: Link
+    slack: float = 0.0
+    """The reference's own error."""
+    strided: frozenset[int] = frozenset()
+
+
+def measure(
+    case: Case, effort: Effort, best_ns: int | None = None, on_phase: Callable[[str], None] = lambda phase: None
+) -> Cost:
+    """The cost of a case, failed with a reason if the kernel raises, is wrong, or writes where it must not.
+
+    ``best_ns`` is the smallest time known in the same group; ``on_phase`` hears ``prepare``, ``check`` and ``time``
+    as they begin. Never raises for anything the kernel does short of killing the process.
+    """
+    phase = "prepare"
+    try:
+        on_phase(phase)
+        kernel = case.prepare()
+        phase = "bind"
+        rig = _rig(case, kernel, effort)
+        phase = "run"
+        on_phase("check")
+        error, reason = _checked_run(case, rig)
+        if reason is None:
+            on_phase("time")
+            samples = _sample(case, rig, effort, best_ns)
+            reason = _after_timing(case, rig)
+    except KeyboardInterrupt:
+        raise
+    except MemoryError:
+        return Cost.failed(f"runs out of memory in {phase}")
+    except BaseException as problem:  # a plugin may even call sys.exit
+        return Cost.failed(f"raises in {phase}: {type(problem).__name__}: {_first_line(problem)}")
+    if reason is not None:
+        return Cost.failed(reason)
+    return _summary(samples, int(kernel.constant_bytes), error, _clock(case).clock_name)
+
+
+def _first_line(problem: BaseException) -> str:
+    lines = str(problem).strip().splitlines()
+    return lines[0][:300] if lines else ""
+
+
+def _rig(case: Case, kernel: Kernel, effort: Effort) -> Rig:
+    copies = copies_past_cache(
+        (*case.inputs, *case.outputs), last_level_cache_bytes(), effort.memory_bytes, effort.sets
+    )
+    device = case.target.device.name
+    rig = Rig(
+        kernel, case.inputs, case.outputs, case.devices, routine_device=device, copies=copies, strided=case.strided
+    )
+    rig.load(case.arrays)
+    rig.synchronize()
+    return rig
+
+
+def _checked_run(case: Case, rig: Rig) -> tuple[float | None, str | None]:
+    """Runs the first copy the way a session would; its error, and what is wrong with it if anything."""
+    rig.linked(case.link, case.target, [0])()
+    if (outside := rig.zones_intact()) is not None:
+        return None, f"writes outside its buffers: {outside}"
+    if (changed := rig.inputs_intact()) is not None:
+        return None, f"changes its input: {changed}"
+    verdict = judge_all(rig.outputs(), case.expected, case.accuracy, case.slack)
+    return verdict.error, None if verdict.reason is None else f"wrong: {verdict.reason}"
+
+
+def _after_timing(case: Case, rig: Rig) -> str | None:
+    """What many runs in a row broke, if anything: a race, a late write, state kept from run to run."""
+    if (outside := rig.zones_intact()) is not None:
+        return f"writes outside its buffers when run again: {outside}"
+    verdict = judge_all(rig.outputs(), case.expected, case.accuracy, case.slack)
+    return None if verdict.reason is None else f"wrong when run again: {verdict.reason}"
+
+
+def _clock(case: Case) -> Device:
+    """The device whose clock counts: a simulated one if any is involved, else the routine's own."""
+    names = [case.target.device.name, *(spec.device for _, spec in (*case.inputs, *case.outputs))]
+    return next((case.devices[n] for n in names if case.devices[n].clock_name != "wall"), case.target.device)
+
+
+def _sample(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[float]:
+    """Nanoseconds of one call, sampled; each sample is a batch of calls on buffers the last ones did not touch."""
+    clock = _clock(case)
+    segment_ns = case.target.device.segment_us * 1000.0
+    started = time.perf_counter_ns()
+
+    def timed(run: Callable[[], None], calls: int, repeats: int = 1) -> float:
+        begin = clock.now_ns()
+        for _ in range(repeats):
+            run()
+        rig.synchronize()
+        return max((clock.now_ns() - begin - segment_ns) / (calls * repeats), 0.5)
+
+    with _quiet():
+        once = min(timed(rig.linked(case.link, case.target, [copy]), 1) for copy in _spread(len(rig.calls), 2))
+        if best_ns is not None and once > 10 * effort.hopeless * best_ns and once > 1_000_000:
+            return [once]
+        wanted = math.ceil(effort.sample_ns / once)
+        batch = min(wanted, len(rig.calls))
+        repeats = math.ceil(wanted / batch)
+        batches = _batches(case, rig, batch)
+        samples: list[float] = []
+        while len(samples) < effort.samples:
+            samples.append(timed(next(batches), batch, repeats))
+            spent = time.perf_counter_ns() - started
+            if spent > effort.hard_cap_ns or (spent > effort.cap_ns and len(samples) >= effort.first_look):
+                break
+            if len(samples) == effort.first_look and best_ns and min(samples) > effort.hopeless * best_ns:
+                break
+    return samples
+
+
+def _spread(total: int, count: int) -> range:
+    """``count`` numbers below ``total``, as far apart as they go."""
+    return range(0, total, max(1, total // count))[:count]
+
+
+def _batches(case: Case, rig: Rig, batch: int) -> Iterator[Callable[[], None]]:
+    """Linked runs of ``batch`` copies, walking round all of them for ever; each is linked when first met."""
+    total = len(rig.calls)
+    made: dict[int, Callable[[], None]] = {}
+    start = 0
+    while True:
+        if start not in made:
+            made[start] = rig.linked(case.link, case.target, [(start + i) % total for i in range(batch)])
+        yield made[start]
+        start = (start + batch) % total if start + batch < total else 0
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No garbage collection meanwhile."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _summary(samples: Sequence[float], constant_bytes: int, error: float | None, clock: str) -> Cost:
+    median = statistics.median(samples)
+    spread = 1.4826 * statistics.median([abs(sample - median) for sample in samples])
+    return Cost(
+        "ok",
+        max(1, round(median)),
+        max(1, round(min(samples))),
+        round(spread),
+        len(samples),
+        constant_bytes,
+        error,
+        clock=clock,
+    )
+
+
+@cache
+def last_level_cache_bytes() -> int:
+    """Size of the largest cache the system describes, at most 64 MiB; 32 MiB where it describes none."""
+    sizes = []
+    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        text = file.read_text().strip()
+        if text[:-1].isdigit() and text[-1] in "KM":
+            sizes.append(int(text[:-1]) << {"K": 10, "M": 20}[text[-1]])
+    return min(max(sizes, default=32 << 20), 64 << 20)

@@ -1,0 +1,288 @@
+"""Measures what the cost database lacks: order, budget, racing, isolation, and what to do when a worker dies.
+
+Owns the life of one profiling; must not know how a time is taken (``measure``) or what it is for (the tuner).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from softneuro_core.catalog import Catalog
+from softneuro_core.costs import Cost, CostDatabase, CostKey
+from softneuro_core.errors import PluginError, SoftneuroError
+from softneuro_core.graph import Graph, Layer, Value
+from softneuro_core.profiling.client import LocalBench, WorkerLost, WorkerProcess, opening
+from softneuro_core.profiling.jobs import AdapterJob, Job, KernelJob, best_known, ordered, race
+from softneuro_core.profiling.measure import Effort
+from softneuro_core.profiling.values import ValueStore
+from softneuro_core.profiling.workbench import Workbench
+from softneuro_core.progress import Progress, Silent
+
+HANG_S = 60.0
+"""Silence after which a worker is taken to hang; every phase (prepare, check, time) has this long."""
+STRIKES = 3
+"""After this many crashes or hangs of one routine the rest of its jobs are left out: each costs a new worker."""
+FOLDER_PREFIX = "softneuro-values-"
+STALE_S = 86_400.0
+"""A folder this old was left by a process that was killed."""
+
+
+class Bench(Protocol):
+    """Whoever answers requests: a worker process, or this one."""
+
+    def request(self, message: Mapping[str, Any], timeout_s: float) -> dict[str, Any]: ...
+
+    def close(self) -> None: ...
+
+
+class Profiler:
+    """One graph's measurements: its values, its worker, its costs. A context manager; nothing starts before needed.
+
+    ``sample`` maps graph inputs to real arrays, the rest is generated. With ``isolate=False``, and for plugins that no
+    other process can import, kernels run in this process. ``environment`` is added to the worker's. Costs go to
+    ``database`` one by one as they are found.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        *,
+        catalog: Catalog,
+        threads: int,
+        database: CostDatabase,
+        sample: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+        effort: Effort | None = None,
+        hang_s: float = HANG_S,
+        environment: Mapping[str, str] | None = None,
+        isolate: bool = True,
+    ) -> None:
+        self.graph, self.catalog, self.threads, self.database = graph, catalog, threads, database
+        self.progress, self.effort, self.hang_s = progress or Silent(), effort or Effort(), hang_s
+        self.isolate = isolate and catalog.recipe is not None
+        self._sample, self._environment = sample, environment
+        self._strikes: Counter[str] = Counter()
+        self._said: set[str] = set()
+        self._folder: Path | None = None
+        self._values: ValueStore | None = None
+        self._worker: WorkerProcess | None = None
+        self._has: dict[str, Any] = {}
+        self._local: LocalBench | None = None
+
+    def __enter__(self) -> Profiler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the worker and removes the values."""
+        if self._worker is not None:
+            self._worker.close()
+        if self._folder is not None:
+            self._values = self._local = None
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._worker = self._folder = None
+
+    # -- measuring -----------------------------------------------------------------------------------------------
+
+    def measure(self, jobs: Iterable[Job], deadline: float | None = None) -> dict[CostKey, Cost]:
+        """The costs of these jobs: those the database has, and what could be measured before ``deadline``
+        (of ``time.monotonic``; None: everything). Ctrl-C ends it early in the same way.
+
+        A job that could not be measured through no fault of its routine is absent from the answer.
+        """
+        queue = ordered(jobs)
+        costs = self.database.get_many(job.key for job in queue)
+        missing = [job for job in queue if job.key not in costs]
+        if not missing:
+            return costs
+        best = best_known(queue, costs)
+        try:
+            if deadline is None:
+                self.values.ensure(self._layers_of(missing), self.progress)
+            self.progress.start(len(missing), "measuring")
+            for done, job in enumerate(missing):
+                if deadline is not None and time.monotonic() >= deadline:
+                    self.progress.note(f"time is up: {len(missing) - done} of {len(missing)} candidates not measured")
+                    break
+                cost = self._measure(job, best, deadline)
+                if cost is not None:
+                    costs[job.key] = cost
+                self.progress.advance(1, job.name)
+        except KeyboardInterrupt:
+            if self._worker is not None:
+                self._worker.close()
+            self.progress.note("interrupted: going on with what was measured")
+        return costs
+
+    def _measure(self, job: Job, best: dict[str, int], deadline: float | None) -> Cost | None:
+        """Measures one job and stores its cost; None if nothing could be learned about it."""
+        if self._strikes[job.author] >= STRIKES:
+            return Cost.failed(f"not measured: {job.author} crashed or hung {STRIKES} times")
+        message = self._message(job)
+        name = race(job)
+        if name is not None:
+            message["best_ns"] = best.get(name)
+        patience_s = self.hang_s if deadline is None else min(self.hang_s, max(1.0, deadline - time.monotonic()))
+        try:
+            cost = Cost.from_json(self._bench(job).request(message, patience_s)["cost"])
+        except WorkerLost as lost:
+            if patience_s < self.hang_s and str(lost).startswith("hangs"):
+                return None  # the budget ended it, not its own fault
+            self._strikes[job.author] += 1
+            cost = Cost.failed(str(lost))
+        except (PluginError, KeyError, TypeError, ValueError) as error:
+            self._say(f"{job.name} could not be measured: {error}")
+            return None
+        self.database.put(job.key, cost)
+        if not cost.ok:
+            self._say(f"{job.author} failed ({job.name.partition(' for ')[2]}): {cost.reason}", job.author, cost.reason)
+        elif name is not None:
+            best[name] = min(best.get(name, cost.min_ns), cost.min_ns)
+        return cost
+
+    def _message(self, job: Job) -> dict[str, Any]:
+        """The job with where its values lie."""
+        read, made, layers = self._operands(job)
+        self.values.ensure(layers)
+        self.values.ensure_values([*read, *made])
+        stored = {value: self.values.stored(value) for value in (*read, *made)}
+        places = {value.name: [s.file, s.dtype] for value, s in stored.items() if s is not None}
+        return {**job.message(), "values": places, "checked": self.values.unchecked(layers) is None}
+
+    def _operands(self, job: Job) -> tuple[list[Value], list[Value], list[Layer]]:
+        """Values read, values made, layers computed."""
+        if isinstance(job, AdapterJob):
+            return [self._value(job.value)], [], []
+        layers = [self.graph.layer_by_name[name] for name in job.layers]
+        inner = {value for layer in layers for value in layer.results}
+        read = [v for layer in layers for v in layer.operands if v not in inner and not v.is_constant]
+        return read, list(layers[-1].results), layers
+
+    def _layers_of(self, jobs: Iterable[Job]) -> list[Layer]:
+        producers = self.graph.producers
+        found: dict[Layer, None] = {}
+        for job in jobs:
+            read, _, layers = self._operands(job)
+            found.update(dict.fromkeys(layers))
+            found.update(dict.fromkeys(producers[value] for value in read if value in producers))
+        return list(found)
+
+    def _value(self, name: str) -> Value:
+        return next(value for value in self.graph.values if value.name == name)
+
+    def _say(self, text: str, *about: str) -> None:
+        """Notes something once (once for everything it is ``about``, where given)."""
+        mark = " ".join(about) or text
+        if mark not in self._said:
+            self._said.add(mark)
+            self.progress.note(text)
+
+    # -- what it takes -------------------------------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """The folder of values, made when first needed; ones left by killed processes are removed."""
+        if self._folder is None:
+            _remove_stale()
+            self._folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
+        return self._folder
+
+    @property
+    def values(self) -> ValueStore:
+        """Inputs and reference results; raises :class:`InputError` for a sample that does not fit."""
+        if self._values is None:
+            self._values = ValueStore(self.graph, self._sample, self.folder, self.catalog.operators)
+        return self._values
+
+    def _bench(self, job: Job) -> Bench:
+        """Who measures this job: the worker where it can, this process otherwise."""
+        if self.isolate and not self._is_private(job):
+            worker = self.worker()
+            if worker is not None and self._worker_has(job):
+                return worker
+        if self.isolate:
+            self._say(f"{job.author} cannot be loaded by another process: it is measured in this one", job.author)
+        return self.local()
+
+    def _is_private(self, job: Job) -> bool:
+        """Whether its routine or one of its devices comes from a plugin only this process has."""
+        assert self.catalog.recipe is not None
+        private = set(self.catalog.recipe.unreachable)
+        owner = self.catalog.owners.get(job.author)
+        devices = {name for plugin in self.catalog.plugins if plugin.name in private for name in plugin.devices}
+        return (owner is not None and owner.name in private) or any(spec.device in devices for spec in job.specs)
+
+    def _worker_has(self, job: Job) -> bool:
+        known = self._has["routines" if isinstance(job, KernelJob) else "adapters"]
+        return job.author in known and all(spec.device in self._has["devices"] for spec in job.specs)
+
+    def worker(self) -> WorkerProcess | None:
+        """The worker with the graph open, started if need be; None (said once) if no worker can be had."""
+        if self._worker is None and self.isolate:
+            try:
+                first = opening(self.graph, self.catalog, self.folder, self.threads, self.effort)
+                self._worker = WorkerProcess(first, self._environment)
+                self._has = self._worker.start()
+            except (SoftneuroError, OSError) as error:
+                self._worker, self.isolate = None, False
+                self._say(f"{error}; everything is measured in this process")
+        return self._worker
+
+    def local(self) -> LocalBench:
+        """The same requests answered in this process."""
+        if self._local is None:
+            bench = Workbench(self.catalog, self.graph, self.folder, self.threads, self.effort)
+            self._local = LocalBench(bench)
+        return self._local
+
+
+def profile(
+    graph: Graph,
+    jobs: Iterable[Job],
+    *,
+    catalog: Catalog,
+    threads: int,
+    database: CostDatabase,
+    sample: Mapping[str, Any] | None = None,
+    budget_s: float | None = None,
+    progress: Progress | None = None,
+    effort: Effort | None = None,
+    hang_s: float = HANG_S,
+    environment: Mapping[str, str] | None = None,
+    isolate: bool = True,
+) -> dict[CostKey, Cost]:
+    """Costs of ``jobs``: known ones from ``database``, the rest measured for at most ``budget_s`` seconds (None: no
+    limit, 0: nothing). See :class:`Profiler`, which also serves several rounds on one worker."""
+    deadline = None if budget_s is None else time.monotonic() + budget_s
+    with Profiler(
+        graph,
+        catalog=catalog,
+        threads=threads,
+        database=database,
+        sample=sample,
+        progress=progress,
+        effort=effort,
+        hang_s=hang_s,
+        environment=environment,
+        isolate=isolate,
+    ) as profiler:
+        return profiler.measure(jobs, deadline)
+
+
+def _remove_stale() -> None:
+    """Removes folders of values whose process was killed long ago."""
+    limit = time.time() - STALE_S
+    with contextlib.suppress(OSError):
+        for folder in Path(tempfile.gettempdir()).glob(FOLDER_PREFIX + "*"):
+            if folder.stat().st_mtime < limit and os.access(folder, os.W_OK):
+                shutil.rmtree(folder, ignore_errors=True)
