@@ -99,7 +99,10 @@ def _infer(
     if node.domain:
         opsets.append(helper.make_opsetid(node.domain, version))
     model = helper.make_model(graph, opset_imports=opsets, functions=list(functions.values()))
-    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
+        raise ModelError(f"case {node.op_type}: {str(error).strip()}") from error
     known = {v.name: v.type.tensor_type for v in inferred.graph.output}
     return [_type_of(node, known[n]) if n else (DType.from_onnx(0), ()) for n in node.output]
 

@@ -1,0 +1,129 @@
+"""What the checks are run on: one offer of a routine, or one conversion of an adapter, on one case."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from softneuro_core.catalog import Catalog
+from softneuro_core.device import Target
+from softneuro_core.rig import Operand, Rig
+from softneuro_core.routine import Kernel
+from softneuro_core.testing.measure import Expected
+
+CHECKS = {
+    "legal": "every region the routine names follows the rule of Region",
+    "offers": "offers() returns Offers whose specs fit the region",
+    "pure": "offers() (accepts(), error()) gives the same answer again and changes nothing",
+    "fast": "offers() takes less than a millisecond",
+    "json": "params and specs survive JSON, and the offer is made again from them",
+    "prepare": "prepare() works, and its Kernel says scratch and constant_bytes",
+    "bind": "one Kernel bound twice runs on both sets of buffers",
+    "run": "run() works on every case the routine offered itself for",
+    "values": "the result is within the declared accuracy of the reference",
+    "unwritten": "every element of every output is written",
+    "red-zone": "nothing outside the outputs is written",
+    "inputs": "inputs are left as they are",
+    "weights": "constants of the graph are left as they are",
+    "repeat": "two runs on the same inputs agree in every bit",
+    "scratch": "scratch is written before it is read",
+    "state": "a run does not depend on the runs before it",
+    "prepare-twice": "a second prepare gives a kernel with the same results, and leaves the first one alone",
+    "prepare-cache": "other constants in a region that looks the same give other results",
+    "offset": "any aligned place in memory will do",
+    "threads": "the number of threads changes no bit, unless the offer says so",
+    "inplace": "an offer that may run in place is right in place as well",
+    "strided": "operands offered as strided may lie in a larger buffer",
+    "allocation": "run() allocates next to nothing",
+    "linked": "softneuro_link gives the same result as calling the steps in turn",
+    "padding": "lanes that pad a blocked axis are zero",
+    "round-trip": "a conversion and the one back give the value again",
+    "cases": "an operator of the plugin's own domain has conformance cases",
+    "hang": "nothing takes longer than the time allowed",
+    "crash": "the process survives",
+}
+"""Every name a finding can have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One broken promise: which (a key of :data:`CHECKS`), by what, and how it showed."""
+
+    check: str
+    subject: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"[{self.check}] {self.subject}: {self.detail} -- the promise: {CHECKS[self.check]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What came of one routine (or adapter) on one case."""
+
+    offers: int
+    findings: tuple[Finding, ...] = ()
+    max_error: float = 0.0
+    """Largest error by the largest output, over all offers and outputs; for integers in steps."""
+    nmse: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """Everything the checks need to know. ``other_inputs`` are a second set, with what they should give."""
+
+    name: str
+    catalog: Catalog
+    device: str
+    prepare: Callable[[Target], Kernel]
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    arrays: Sequence[np.ndarray]
+    wanted: Expected
+    other_arrays: Sequence[np.ndarray]
+    other_wanted: Expected
+    accuracy: float
+    constants: tuple[np.ndarray, ...] = ()
+    inplace: int | None = None
+    deterministic: bool = True
+    strided: frozenset[int] = frozenset()
+    renewed: Callable[[int], Subject | None] = field(default=lambda turns: None)
+    """The same subject with other constants, numbered; None where that makes no sense."""
+
+    def target(self, threads: int = 1) -> Target:
+        return self.catalog.target(self.device, threads)
+
+    def rig(self, kernel: Kernel, *, alias: int | None = None, offset: int = 0, strided: bool = False) -> StoredRig:
+        """The kernel on fresh, poisoned buffers."""
+        return StoredRig(
+            kernel,
+            self.inputs,
+            self.outputs,
+            self.catalog.devices,
+            routine_device=self.device,
+            alias=alias,
+            offset=offset,
+            strided=self.strided if strided else (),
+        )
+
+    @property
+    def alignment(self) -> int:
+        """Bytes every device involved is content with."""
+        names = {spec.device for _, spec in (*self.inputs, *self.outputs)} | {self.device}
+        return int(np.lcm.reduce([self.catalog.devices[name].alignment for name in names]))
+
+
+class StoredRig(Rig):
+    """A rig whose results can be read as stored, padding lanes included."""
+
+    def stored(self) -> list[np.ndarray]:
+        """Output arrays in storage shape."""
+        self.synchronize()
+        found = []
+        for slot in self._outputs[0]:
+            array = np.empty(slot.shape, slot.dtype)  # type: ignore[union-attr]
+            slot.device.download(slot, array)  # type: ignore[union-attr,arg-type]
+            found.append(array)
+        return found
