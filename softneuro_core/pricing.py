@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -30,7 +27,7 @@ CONTROL_STEP_NS = 20_000
 
 
 class Pricing:
-    """Costs of one graph's candidates and conversions. Use as a context: it owns a folder and a worker process."""
+    """Costs of one graph's candidates and conversions. Use as a context: it may own a worker process."""
 
     def __init__(
         self,
@@ -53,7 +50,6 @@ class Pricing:
             a: adapter_key(a.value, a.adapter, a.src, a.dst, catalog, threads) for a in self._adapters
         }
         self._known: dict[CostKey, Cost] = database.get_many([*self._kernel_keys.values(), *self._adapter_keys.values()])
-        self._folder = tempfile.TemporaryDirectory(prefix="softneuro-")
         self._profiler: Profiler | None = None
 
     def __enter__(self) -> Pricing:
@@ -62,7 +58,6 @@ class Pricing:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._profiler is not None:
             self._profiler.close()
-        self._folder.cleanup()
 
     @property
     def values(self) -> ValueStore:
@@ -73,7 +68,6 @@ class Pricing:
         if self._profiler is None:
             self._profiler = Profiler(
                 self._found.graph,
-                Path(self._folder.name),
                 catalog=self._catalog,
                 threads=self._threads,
                 database=self._database,
@@ -97,8 +91,7 @@ class Pricing:
         jobs: list[Job] = [self._kernel_job(c, key) for c, key in self._kernel_keys.items() if key not in self._known]
         jobs += [self._adapter_job(a, key) for a, key in self._adapter_keys.items() if key not in self._known]
         if jobs:
-            budget_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._known |= self._open().measure(jobs, budget_s)
+            self._known |= self._open().measure(jobs, deadline)
 
     def _kernel_job(self, candidate: Candidate, key: CostKey) -> KernelJob:
         layers = tuple(layer.name for layer in candidate.region.layers)

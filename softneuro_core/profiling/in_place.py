@@ -1,9 +1,29 @@
-"""What a whole plan took, step by step: the result of running it in the worker. Data only."""
+"""Runs a whole plan in the worker, timed whole and step by step: what the runtime will really pay.
+
+Owns the message, its handler and the result; must not know what is done about a disagreement.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from softneuro_core.errors import SoftneuroError
+from softneuro_core.executable import Executable
+from softneuro_core.plan import Plan
+from softneuro_core.program import prepare
+from softneuro_core.profiling.values import Stored
+
+if TYPE_CHECKING:
+    from softneuro_core.profiling.workbench import Phase, Workbench
+
+TIMEOUT_S = 300.0
+"""For preparing every step and for the runs."""
+FEWEST_RUNS, MOST_RUNS, RUNNING_NS = 7, 200, 1_000_000_000
+"""Whole runs are repeated for about a second, at least seven times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,3 +34,46 @@ class InPlace:
     whole_us: float
     step_us: Sequence[float]
     spread_us: Sequence[float]
+
+
+def request(plan: Plan, places: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """The message; ``places`` tells where the values of the graph's inputs lie."""
+    return {"op": "in_place", "plan": plan.to_json(), "values": dict(places)}
+
+
+def handle(bench: Workbench, message: Mapping[str, Any], on_phase: Phase) -> dict[str, Any]:
+    """Prepares and runs the plan on this bench; a plan that cannot be run is an answer too."""
+    on_phase("prepare")
+    try:
+        executable = Executable(prepare(bench.graph, Plan.from_json(message["plan"]), bench.catalog))
+        arrays = [Stored(*message["values"][v.name]).load(bench.folder) for v in bench.graph.inputs]
+        on_phase("time")
+        return {"in_place": asdict(measure(executable, arrays))}
+    except SoftneuroError as error:
+        return {"failed": str(error)}
+
+
+def measure(executable: Executable, arrays: Sequence[Any]) -> InPlace:
+    """Whole and stepwise runs in turn, so that both see the same minute of a shared machine."""
+    executable.run(arrays)
+    whole: list[int] = []
+    steps: list[list[int]] = []
+    begin = time.perf_counter_ns()
+    while len(whole) < FEWEST_RUNS or (
+        len(whole) < MOST_RUNS and time.perf_counter_ns() - begin < RUNNING_NS
+    ):
+        start = time.perf_counter_ns()
+        executable.run(arrays)
+        whole.append(time.perf_counter_ns() - start)
+        steps.append([end - start for start, end in executable.run_timed(arrays)[1]])
+    columns = list(zip(*steps, strict=True))
+    return InPlace(
+        statistics.median(whole) / 1000,
+        [statistics.median(column) / 1000 for column in columns],
+        [_half_range(column) / 1000 for column in columns],
+    )
+
+
+def _half_range(column: Sequence[int]) -> float:
+    low, _, high = statistics.quantiles(column, n=4)
+    return (high - low) / 2

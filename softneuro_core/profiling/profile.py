@@ -19,7 +19,10 @@ from softneuro_core.catalog import Catalog
 from softneuro_core.costs import Cost, CostDatabase, CostKey
 from softneuro_core.errors import PluginError, SoftneuroError
 from softneuro_core.graph import Graph, Layer, Value
+from softneuro_core.plan import Plan
+from softneuro_core.profiling import in_place
 from softneuro_core.profiling.client import LocalBench, WorkerLost, WorkerProcess, opening
+from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.profiling.jobs import AdapterJob, Job, KernelJob, best_known, ordered, race
 from softneuro_core.profiling.measure import Effort
 from softneuro_core.profiling.values import ValueStore
@@ -123,6 +126,23 @@ class Profiler:
                 self._worker.close()
             self.progress.note("interrupted: going on with what was measured")
         return costs
+
+    def run_in_place(self, plan: Plan) -> InPlace | None:
+        """The plan run whole, timed step by step, where the kernels were measured; None (and a note) if it fails."""
+        inputs = self.graph.inputs
+        stored = {value: self.values.stored(value) for value in inputs}
+        places = {value.name: [s.file, s.dtype] for value, s in stored.items() if s is not None}
+        try:
+            if len(places) < len(inputs):
+                raise PluginError("there are no values for some inputs")
+            bench: Bench = self.worker() or self.local()
+            answer = bench.request(in_place.request(plan, places), in_place.TIMEOUT_S)
+        except (WorkerLost, PluginError) as lost:
+            answer = {"failed": str(lost)}
+        if "failed" in answer:
+            self._say(f"the plan could not be run whole while tuning: {answer['failed']}")
+            return None
+        return InPlace(**answer["in_place"])
 
     def _measure(self, job: Job, best: dict[str, int], deadline: float | None) -> Cost | None:
         """Measures one job and stores its cost; None if nothing could be learned about it."""

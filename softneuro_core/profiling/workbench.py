@@ -18,6 +18,7 @@ from softneuro_core.catalog import Catalog
 from softneuro_core.costs import Cost
 from softneuro_core.errors import PluginError, SoftneuroError
 from softneuro_core.graph import Graph, Region, Value
+from softneuro_core.profiling import in_place
 from softneuro_core.profiling.compare import REFERENCE_ERROR
 from softneuro_core.profiling.measure import Case, Effort, measure
 from softneuro_core.profiling.values import Stored
@@ -153,6 +154,11 @@ def handle_has(bench: Workbench, message: Message, on_phase: Phase) -> dict[str,
 
 
 Handler = Callable[[Workbench, Message, Phase], dict[str, Any]]
-HANDLERS: Mapping[str, Handler] = {"kernel": handle_measure, "adapter": handle_measure, "has": handle_has}
+HANDLERS: Mapping[str, Handler] = {
+    "kernel": handle_measure,
+    "adapter": handle_measure,
+    "has": handle_has,
+    "in_place": in_place.handle,
+}
 """Answers by the message's ``op``. Another kind of work is one more line here; both ends and the in-process bench
 pass it on as it is."""
