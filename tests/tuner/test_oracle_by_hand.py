@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 
-from softneuro_core.tuner.problem import Conversion, Option, Problem, Selection
-from tests.tuner.oracle import Oracle, Unusable, all_trees, covers, reprice
+from softneuro_core.errors import SelectionError
+from softneuro_core.tuner.problem import Conversion, Option, Problem, Selection, Tuner
+
+from .oracle import Oracle, Unusable, all_trees, complaint, covers, reprice
 
 IN, A, B = 0, 1, 2
 
@@ -163,3 +165,38 @@ def test_a_plan_over_its_limit_has_no_price() -> None:
     assert reprice(problem, _selection(problem)) == (10, (4,))
     with pytest.raises(Unusable, match="exceed"):
         reprice(dataclasses.replace(problem, limits=(3,)), _selection(problem))
+
+
+class Fixed(Tuner):
+    """Gives the answer it was made with, None meaning that there is no plan."""
+
+    def __init__(self, answer: Selection | None) -> None:
+        self.answer = answer
+
+    def select(self, problem: Problem) -> Selection:
+        if self.answer is None:
+            raise SelectionError("no plan")
+        return self.answer
+
+    def min_marginals(self, problem: Problem, selection: Selection) -> Sequence[int | None]:
+        raise NotImplementedError
+
+
+def test_comparison_accepts_the_best_plan_and_nothing_else() -> None:
+    problem = chain((0, 1, 0), middle_elsewhere_ns=21)
+    truth, right = Oracle(problem).best(), _selection(problem)
+    assert complaint(problem, truth, Fixed(right)) is None
+    slower = dataclasses.replace(right, chosen=(0, 1, 2), time_ns=49, lower_bound_ns=49)
+    assert "the best takes 48" in str(complaint(problem, truth, Fixed(slower)))
+    flattering = dataclasses.replace(slower, time_ns=48, lower_bound_ns=48)
+    assert "the best takes 48" in str(complaint(problem, truth, Fixed(flattering)))
+    assert "claims" in str(complaint(problem, truth, Fixed(dataclasses.replace(right, time_ns=47))))
+    assert "unproven" in str(complaint(problem, truth, Fixed(dataclasses.replace(right, lower_bound_ns=40))))
+    assert "no plan" in str(complaint(problem, truth, Fixed(dataclasses.replace(right, chosen=(0, 2)))))
+    assert "found no plan" in str(complaint(problem, truth, Fixed(None)))
+
+
+def test_comparison_wants_an_error_where_no_plan_exists() -> None:
+    problem = two_readers({(0, 1): 4, (2, 1): 4})
+    assert complaint(problem, None, Fixed(None)) is None
+    assert "no plan exists" in str(complaint(problem, None, Fixed(_selection(chain((0, 1, 0), 21)))))
