@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from softneuro_core.errors import SoftneuroError
 from softneuro_core.executable import Executable
 from softneuro_core.plan import Plan
-from softneuro_core.program import prepare
 from softneuro_core.profiling.values import Stored
+from softneuro_core.program import prepare
 
 if TYPE_CHECKING:
     from softneuro_core.profiling.workbench import Phase, Workbench
@@ -59,9 +59,7 @@ def measure(executable: Executable, arrays: Sequence[Any]) -> InPlace:
     whole: list[int] = []
     steps: list[list[int]] = []
     begin = time.perf_counter_ns()
-    while len(whole) < FEWEST_RUNS or (
-        len(whole) < MOST_RUNS and time.perf_counter_ns() - begin < RUNNING_NS
-    ):
+    while len(whole) < FEWEST_RUNS or (len(whole) < MOST_RUNS and time.perf_counter_ns() - begin < RUNNING_NS):
         start = time.perf_counter_ns()
         executable.run(arrays)
         whole.append(time.perf_counter_ns() - start)

@@ -151,7 +151,7 @@ def _sample(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[f
         rig.synchronize()
         return max((clock.now_ns() - begin - segment_ns) / (calls * repeats), 0.5)
 
-    with _quiet():
+    with quiet():
         once = min(timed(rig.linked(case.link, case.target, [copy]), 1) for copy in _spread(len(rig.calls), 2))
         if best_ns is not None and once > 10 * effort.hopeless * best_ns and once > 1_000_000:
             return [once]
@@ -188,7 +188,7 @@ def _batches(case: Case, rig: Rig, batch: int) -> Iterator[Callable[[], None]]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """No garbage collection meanwhile."""
     enabled = gc.isenabled()
     gc.disable()

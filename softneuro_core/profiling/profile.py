@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from softneuro_core.plan import Plan
 from softneuro_core.profiling import in_place
 from softneuro_core.profiling.client import LocalBench, WorkerLost, WorkerProcess, opening
 from softneuro_core.profiling.in_place import InPlace
-from softneuro_core.profiling.jobs import AdapterJob, Job, KernelJob, best_known, ordered, race
+from softneuro_core.profiling.jobs import AdapterJob, Job, best_known, ordered, race
 from softneuro_core.profiling.measure import Effort
 from softneuro_core.profiling.values import ValueStore
 from softneuro_core.profiling.workbench import Workbench
@@ -77,7 +77,7 @@ class Profiler:
         self._folder: Path | None = None
         self._values: ValueStore | None = None
         self._worker: WorkerProcess | None = None
-        self._has: dict[str, Any] = {}
+        self._has: set[str] = set()
         self._local: LocalBench | None = None
 
     def __enter__(self) -> Profiler:
@@ -90,10 +90,10 @@ class Profiler:
         """Ends the worker and removes the values."""
         if self._worker is not None:
             self._worker.close()
+        self._worker = self._values = self._local = None  # nothing maps the files any more
         if self._folder is not None:
-            self._values = self._local = None
             shutil.rmtree(self._folder, ignore_errors=True)
-        self._worker = self._folder = None
+            self._folder = None
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
@@ -135,7 +135,7 @@ class Profiler:
         try:
             if len(places) < len(inputs):
                 raise PluginError("there are no values for some inputs")
-            bench: Bench = self.worker() or self.local()
+            bench = self._bench_for(_authors(plan))
             answer = bench.request(in_place.request(plan, places), in_place.TIMEOUT_S)
         except (WorkerLost, PluginError) as lost:
             answer = {"failed": str(lost)}
@@ -225,26 +225,27 @@ class Profiler:
         return self._values
 
     def _bench(self, job: Job) -> Bench:
-        """Who measures this job: the worker where it can, this process otherwise."""
-        if self.isolate and not self._is_private(job):
-            worker = self.worker()
-            if worker is not None and self._worker_has(job):
-                return worker
-        if self.isolate:
-            self._say(f"{job.author} cannot be loaded by another process: it is measured in this one", job.author)
+        """Who measures this job."""
+        return self._bench_for({job.author, *(spec.device for spec in job.specs)})
+
+    def _bench_for(self, names: Collection[str]) -> Bench:
+        """Who can use all these routines, adapters and devices: the worker if it can, this process otherwise."""
+        if not self.isolate:
+            return self.local()
+        private = self._private() & set(names)
+        worker = None if private else self.worker()
+        if worker is not None and not (private := set(names) - self._has):
+            return worker
+        if private:
+            self._say(f"{', '.join(sorted(private))} cannot be loaded by another process: measured in this one")
         return self.local()
 
-    def _is_private(self, job: Job) -> bool:
-        """Whether its routine or one of its devices comes from a plugin only this process has."""
+    def _private(self) -> set[str]:
+        """Routines, adapters and devices of plugins that no other process can import."""
         assert self.catalog.recipe is not None
-        private = set(self.catalog.recipe.unreachable)
-        owner = self.catalog.owners.get(job.author)
-        devices = {name for plugin in self.catalog.plugins if plugin.name in private for name in plugin.devices}
-        return (owner is not None and owner.name in private) or any(spec.device in devices for spec in job.specs)
-
-    def _worker_has(self, job: Job) -> bool:
-        known = self._has["routines" if isinstance(job, KernelJob) else "adapters"]
-        return job.author in known and all(spec.device in self._has["devices"] for spec in job.specs)
+        plugins = set(self.catalog.recipe.unreachable)
+        owned = {name for name, owner in self.catalog.owners.items() if owner.name in plugins}
+        return owned.union(*(plugin.devices for plugin in self.catalog.plugins if plugin.name in plugins))
 
     def worker(self) -> WorkerProcess | None:
         """The worker with the graph open, started if need be; None (said once) if no worker can be had."""
@@ -252,7 +253,7 @@ class Profiler:
             try:
                 first = opening(self.graph, self.catalog, self.folder, self.threads, self.effort)
                 self._worker = WorkerProcess(first, self._environment)
-                self._has = self._worker.start()
+                self._has = set(self._worker.start()["names"])
             except (SoftneuroError, OSError) as error:
                 self._worker, self.isolate = None, False
                 self._say(f"{error}; everything is measured in this process")
@@ -297,6 +298,11 @@ def profile(
         isolate=isolate,
     ) as profiler:
         return profiler.measure(jobs, deadline)
+
+
+def _authors(plan: Plan) -> set[str]:
+    """Every routine and adapter a plan and its bodies name."""
+    return set(plan.routines).union(*(_authors(body) for body in plan.bodies.values()))
 
 
 def _remove_stale() -> None:

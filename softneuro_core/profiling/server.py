@@ -45,7 +45,7 @@ def serve() -> None:
         try:
             if message["op"] == "open":
                 bench = open_bench(message)
-                answer: dict[str, Any] = bench.has()
+                answer: dict[str, Any] = {"names": bench.names()}
             else:
                 assert bench is not None, "open comes first"
                 answer = HANDLERS[message["op"]](bench, message, lambda phase: _send(sink, {"phase": phase}))

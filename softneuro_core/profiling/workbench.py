@@ -40,10 +40,9 @@ class Workbench:
         self.effort = effort or Effort()
         self.values = {value.name: value for value in graph.values}
 
-    def has(self) -> dict[str, list[str]]:
-        """Names of the routines, adapters and devices jobs may use here."""
-        found = self.catalog
-        return {"routines": [*found.routines], "adapters": [*found.adapters], "devices": [*found.devices]}
+    def names(self) -> list[str]:
+        """The routines, adapters and devices jobs may use here."""
+        return [*self.catalog.routines, *self.catalog.adapters, *self.catalog.devices]
 
     def measure(self, message: Message, on_phase: Phase = lambda phase: None) -> Cost:
         """The cost of the job in ``message`` (``Job.message()`` with ``values``, ``checked`` and ``best_ns``)."""
@@ -64,7 +63,7 @@ class Workbench:
         offer = resolve(region, routine, (inputs, outputs), message["params"], target)
         operands = tuple(zip(region.inputs, inputs, strict=True))
         results = tuple(zip(region.outputs, outputs, strict=True))
-        arrays = [self._array(message, value) for value in region.inputs]
+        arrays = [self.array(message, value) for value in region.inputs]
         expected: list[Any] = [None] * len(results)
         if message.get("checked", True):
             expected = self._expected(message, region, operands, arrays)
@@ -88,7 +87,7 @@ class Workbench:
     ) -> list[Any]:
         """Reference results of what the kernel is really given: a quantised input is a rounded one."""
         if not any(needs_quantising(*operand) for operand in operands):
-            return [self._array(message, value) for value in region.outputs]
+            return [self.array(message, value) for value in region.outputs]
         given = [_rounded(array, *operand) for array, operand in zip(arrays, operands, strict=True)]
         return evaluate(region, given, self.catalog.operators)
 
@@ -99,7 +98,7 @@ class Workbench:
         target = self.catalog.target(adapter.name.partition("/")[0], self.threads)
         if not adapter.accepts(src, dst, value):
             raise PluginError(f"{adapter.name} does not convert {src} to {dst} here")
-        array = self._array(message, value)
+        array = self.array(message, value)
         error = adapter.error(src, dst, value)
         steps = float(needs_quantising(value, dst) and error > 0)
         return Case(
@@ -124,7 +123,8 @@ class Workbench:
             raise PluginError(f"adapter {name!r} is not there")
         return self.catalog.adapters[name]
 
-    def _array(self, message: Message, value: Value) -> Any:
+    def array(self, message: Message, value: Value) -> Any:
+        """A value of the message, mapped from its file; raises :class:`PluginError` if there is none."""
         if value.name not in message["values"]:
             raise PluginError(f"no input could be made for value {value.name!r}")
         return Stored(*message["values"][value.name]).load(self.folder)
@@ -150,7 +150,7 @@ def handle_measure(bench: Workbench, message: Message, on_phase: Phase) -> dict[
 
 def handle_has(bench: Workbench, message: Message, on_phase: Phase) -> dict[str, Any]:
     """Answers what this bench can measure."""
-    return bench.has()
+    return {"names": bench.names()}
 
 
 Handler = Callable[[Workbench, Message, Phase], dict[str, Any]]
