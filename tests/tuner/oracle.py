@@ -8,6 +8,7 @@ only cut-off stops a cover whose steps alone cost more than a whole plan already
 from __future__ import annotations
 
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -103,7 +104,8 @@ def total_uses(problem: Problem, parts: Iterable[tuple[int, ...]]) -> tuple[int,
 
 def within_limits(problem: Problem, uses: tuple[int, ...]) -> bool:
     """True if no bounded sum is above its bound."""
-    return all(limit is None or amount <= limit for amount, limit in zip(uses, problem.limits, strict=True))
+    pairs = zip(uses, problem.limits, strict=True)
+    return not any(limit is not None and amount > limit for amount, limit in pairs)
 
 
 def all_trees(problem: Problem, value: int, start: int) -> Iterator[Tree]:
@@ -138,9 +140,12 @@ def undominated(bundles: Iterable[Bundle], limits: tuple[int | None, ...]) -> li
     """Fastest first, without those that another one beats or equals in time and in everything limited."""
     bounded = [place for place, limit in enumerate(limits) if limit is not None]
     kept: list[Bundle] = []
+    frugal: list[list[int]] = []
     for new in sorted(bundles, key=lambda b: b.time_ns):
-        if not any(all(old.uses[place] <= new.uses[place] for place in bounded) for old in kept):
+        amounts = [new.uses[place] for place in bounded]
+        if not any(all(map(operator.le, old, amounts)) for old in reversed(frugal)):
             kept.append(new)
+            frugal.append(amounts)
     return kept
 
 
