@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -91,7 +92,8 @@ class Pricing:
         jobs: list[Job] = [self._kernel_job(c, key) for c, key in self._kernel_keys.items() if key not in self._known]
         jobs += [self._adapter_job(a, key) for a, key in self._adapter_keys.items() if key not in self._known]
         if jobs:
-            self._known |= self._open().measure(jobs, deadline)
+            budget_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._known |= self._open().measure(jobs, budget_s)
 
     def _kernel_job(self, candidate: Candidate, key: CostKey) -> KernelJob:
         layers = tuple(layer.name for layer in candidate.region.layers)
