@@ -14,8 +14,11 @@ __version__ = "0.1.0"
 @hookimpl
 def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.conv_direct import DirectConv
+    from softneuro_cpu_numba.depthwise import Depthwise
+    from softneuro_cpu_numba.gemm import MatrixProduct
+    from softneuro_cpu_numba.pool import Pool
 
-    return [DirectConv()]
+    return [DirectConv(), Depthwise(), MatrixProduct(), Pool("MaxPool", "max"), Pool("AveragePool", "average")]
 
 
 @hookimpl

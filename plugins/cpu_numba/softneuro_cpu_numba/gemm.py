@@ -1,0 +1,156 @@
+"""Gemm and MatMul: constant factors packed once (``gemm.rows``), computed ones per run (``gemm.dynamic``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.routine import SUMS, Kernel, Offer, Routine
+from softneuro_cpu_numba.epilogues import Epilogue, epilogue_regions, parse_epilogue
+from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
+from softneuro_cpu_numba.tiles import BLOCK_BYTES, pack_bias, pack_columns, split, tile_for_rows
+from softneuro_cpu_numba.windows import NCHW_F32, is_f32, product
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Y[batch, M, N] = A @ B + row: which operand is what, B and the row where constant."""
+
+    epilogue: Epilogue
+    batch: tuple[int, ...]
+    m: int
+    n: int
+    k: int
+    a: Value
+    b: Value
+    trans_a: bool
+    trans_b: bool
+    matrix: np.ndarray | None
+    row: np.ndarray | None
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * product(self.batch) * self.m * self.n * self.k
+
+
+def product_of(region: Region) -> Product | None:
+    """The region as a float32 matrix product, or None."""
+    epilogue = parse_epilogue(region)
+    if epilogue is None or not is_f32(*region.inputs, *region.constants, *region.outputs):
+        return None
+    layer = epilogue.main
+    return _gemm(layer, epilogue) if layer.op == "Gemm" else _matmul(layer, epilogue)
+
+
+def _gemm(layer: Layer, epilogue: Epilogue) -> Product | None:
+    a, b = layer.inputs[:2]
+    c = layer.inputs[2] if len(layer.inputs) > 2 else None
+    assert a is not None and b is not None
+    alpha, beta = float(layer.attrs.get("alpha", 1.0)), float(layer.attrs.get("beta", 1.0))
+    trans_a, trans_b = bool(layer.attrs.get("transA", 0)), bool(layer.attrs.get("transB", 0))
+    m, n = layer.results[0].static_shape
+    if (c is not None and (c.data is None or c.size not in (1, n) or (c.size == n and c.shape[-1:] != (n,)))) or (
+        b.data is None and alpha != 1.0
+    ):
+        return None
+    k = a.static_shape[0 if trans_a else 1]
+    matrix = None if b.data is None else (b.data.T if trans_b else b.data)[None] * np.float32(alpha)
+    row = None if c is None else np.broadcast_to(np.asarray(c.data).reshape(-1) * np.float32(beta), (n,))
+    return Product(epilogue, (), m, n, k, a, b, trans_a, trans_b, matrix, row)
+
+
+def _matmul(layer: Layer, epilogue: Epilogue) -> Product | None:
+    a, b = layer.inputs[:2]
+    assert a is not None and b is not None
+    if len(a.static_shape) < 2 or len(b.static_shape) < 2 or a.is_constant:
+        return None
+    *batch, m, n = layer.results[0].static_shape
+    k = a.static_shape[-1]
+    if b.data is not None and b.data.size == k * n:  # one matrix for all batches: more rows
+        return Product(
+            epilogue, (), product(batch) * m, n, k, a, b, False, False, b.data.reshape(1, k, n), None
+        )
+    if b.data is not None:
+        return None
+    return Product(epilogue, tuple(batch), m, n, k, a, b, False, False, None, None)
+
+
+class MatrixProduct(Routine):
+    """Gemm or MatMul [+ Add] [+ activation], float32, any batch shape."""
+
+    name = "cpu/gemm"
+
+    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
+        return epilogue_regions(graph, exit, ("Gemm", "MatMul"))
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        found = product_of(region)
+        if found is not None and not found.a.is_constant:
+            inputs = (NCHW_F32,) * len(region.inputs)
+            yield Offer(inputs, (NCHW_F32,), accuracy=SUMS, flops=found.flops)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        found = product_of(region)
+        assert found is not None
+        if found.matrix is not None and not found.trans_a:
+            return _constant_kernel(found, target)
+        return _dynamic_kernel(found, target)
+
+
+def _constant_kernel(p: Product, target: Target) -> NativeKernel:
+    assert p.matrix is not None
+    tile = tile_for_rows(target, p.m, p.n)
+    panels = -(-p.n // tile.columns)
+    block = split(p.m, tile.rows, BLOCK_BYTES // (4 * p.k), 1, target.threads)
+    row_tasks = -(-p.m // block)
+    panel_block = split(panels, 1, panels, row_tasks, target.threads)
+    panel_tasks = -(-panels // panel_block)
+    act, residual = p.epilogue.activation, p.epilogue.residual
+    geometry = [0] * 18
+    geometry[14] = 1
+    return NativeKernel(
+        address_of("gemm", "rows", act=act.kind, **tile.params()),
+        (
+            *(In(0), pack_columns(p.matrix, tile.columns), pack_bias(p.row, 1, p.n, tile.columns)),
+            *(None if residual is None else In(residual), Out(0), p.m, p.k, p.k, 1, p.n, p.n),
+            *(1, p.k, block, row_tasks, panel_block, panel_tasks, act.p0, act.p1, *geometry),
+        ),
+        row_tasks * panel_tasks,
+        tile.bytes + tile.rows * p.k * 4,
+    )
+
+
+def _dynamic_kernel(p: Product, target: Target) -> NativeKernel:
+    tile = tile_for_rows(target, p.m, p.n)
+    batch, panels = product(p.batch), -(-p.n // tile.columns)
+    rows = split(p.m, tile.rows, p.m + tile.rows, batch * panels, target.threads)
+    row_tasks = -(-p.m // rows)
+    constant = None if p.matrix is None else aligned(p.matrix)
+    a_strides = (1, p.m) if p.trans_a else (p.k, 1)
+    b_strides = (1, p.k) if p.trans_b and constant is None else (p.n, 1)
+    offsets = np.stack(
+        [_offsets(p.a.static_shape, p.batch, p.m * p.k), _offsets(p.b.static_shape, p.batch, p.k * p.n)], axis=1
+    )
+    act, residual = p.epilogue.activation, p.epilogue.residual
+    return NativeKernel(
+        address_of("gemm", "dynamic", act=act.kind, **tile.params()),
+        (
+            *(In(0), In(1) if constant is None else constant, None if p.row is None else aligned(p.row)),
+            *(None if residual is None else In(residual), Out(0), batch, p.m, p.n, p.k, *a_strides, *b_strides),
+            *(rows, row_tasks, act.p0, act.p1, aligned(offsets.astype(np.int64))),
+        ),
+        batch * panels * row_tasks,
+        tile.bytes + (tile.columns + tile.rows) * p.k * 4,
+    )
+
+
+def _offsets(shape: Sequence[int], batch: tuple[int, ...], matrix: int) -> np.ndarray:
+    """First element of the matrix each batch entry reads, broadcasting as ONNX does."""
+    own = tuple(shape[:-2])
+    numbers = np.arange(math.prod(own), dtype=np.int64).reshape(own)
+    return np.broadcast_to(numbers, batch).reshape(-1) * matrix
