@@ -7,7 +7,8 @@ Owns memory, poison and zones; must not know routines, regions, references or cl
 from __future__ import annotations
 
 import copy as copying
-from collections.abc import Callable, Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +101,7 @@ class _Slot:
 
     @property
     def container_bytes(self) -> int:
-        return int(np.prod(self.container, dtype=np.int64)) * self.buffer.dtype.itemsize
+        return math.prod(self.container) * self.buffer.dtype.itemsize
 
     def _raw(self) -> Buffer:
         whole = self.front + self.container_bytes + self.back
@@ -185,9 +186,11 @@ class Rig:
     def _allocate(self, copies: int) -> None:
         plan = _Arena(self.devices, self.offset)
         ins, outs = [], []
-        for _ in range(copies):
+        for copy in range(copies):
+            plan.watched = copy == 0
             ins.append([self._place(plan, i) for i in range(len(self.input_operands))])
             outs.append([self._place(plan, len(ins[0]) + i) for i in range(len(self.output_operands))])
+        plan.watched = True
         scratch_bytes = int(self.kernel.scratch)
         scratch = None
         if scratch_bytes:
@@ -207,8 +210,7 @@ class Rig:
         for slot in self._checked:
             if self.zoned:
                 slot.fill_zones()
-        for copy in range(copies):
-            self.poison(copy)
+        self._poison(range(copies), POISON_BYTE)
 
     def _place(self, plan: _Arena, number: int) -> int | ObjectBuffer:
         """Asks for one operand's memory: its slot number, or the slot of a host object."""
@@ -240,13 +242,19 @@ class Rig:
 
     def poison(self, copy: int = 0, byte: int = POISON_BYTE) -> None:
         """Overwrites outputs and scratch with NaN or ``byte``, so that whatever is not written shows."""
-        for number, slot in enumerate(self._outputs[copy]):
-            if number == 0 and self.alias is not None:
-                continue
-            if isinstance(slot, ObjectBuffer):
-                slot.value = None
-            else:
-                slot.device.upload(slot, poison(slot.shape, slot.dtype, byte))
+        self._poison([copy], byte)
+
+    def _poison(self, copies: Iterable[int], byte: int) -> None:
+        first = self._outputs[0]
+        spoilt = [slot if isinstance(slot, ObjectBuffer) else poison(slot.shape, slot.dtype, byte) for slot in first]
+        for copy in copies:
+            for number, slot in enumerate(self._outputs[copy]):
+                if number == 0 and self.alias is not None:
+                    continue
+                if isinstance(slot, ObjectBuffer):
+                    slot.value = None
+                else:
+                    slot.device.upload(slot, spoilt[number])  # type: ignore[arg-type]
         if self._scratch is not None:
             buffer = self._scratch.buffer
             buffer.device.upload(buffer, np.full(buffer.shape, byte, np.uint8))
@@ -344,11 +352,12 @@ class _Wish:
     container: tuple[int, ...]
     inner: tuple[slice, ...]
     dtype: np.dtype
+    watched: bool
     start: int = 0
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.container, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.container) * self.dtype.itemsize
 
 
 class _Arena:
@@ -358,6 +367,8 @@ class _Arena:
         self.devices, self.offset = devices, offset
         self.wishes: list[_Wish] = []
         self.zoned = True
+        self.watched = True
+        """Whether what is added now will have its zones looked at: the first copy's buffers."""
 
     def add(
         self,
@@ -369,7 +380,7 @@ class _Arena:
         dtype: np.dtype,
     ) -> int:
         """Number of the slot :meth:`allocate` will return for this."""
-        self.wishes.append(_Wish(device, label, shape, container, inner, dtype))
+        self.wishes.append(_Wish(device, label, shape, container, inner, dtype, self.watched))
         return len(self.wishes) - 1
 
     def allocate(self) -> list[_Slot]:
@@ -398,6 +409,8 @@ class _Arena:
     def _alone(self, wish: _Wish) -> _Slot:
         """A whole allocation for one buffer, with a zone behind it where the device takes that."""
         device = self.devices[wish.device]
+        if not wish.watched:
+            return _slot(wish, device, device.alloc(max(1, wish.nbytes)), 0, 0)
         try:
             slot = _slot(wish, device, device.alloc(wish.nbytes + ZONE_BYTES), 0, ZONE_BYTES)
             slot.fill_zones()

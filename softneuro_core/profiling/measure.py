@@ -40,8 +40,8 @@ class Effort:
     """... and after this in any case."""
     memory_bytes: int = 256 << 20
     """All buffer sets together."""
-    sets: int = 256
-    """Most buffer sets: binding them takes time too."""
+    sets: int = 64
+    """Most buffer sets: making them takes time too. Small ones then come from a shared cache, as they do in a net."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

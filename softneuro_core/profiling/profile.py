@@ -149,6 +149,8 @@ class Profiler:
         if self._strikes[job.author] >= STRIKES:
             return Cost.failed(f"not measured: {job.author} crashed or hung {STRIKES} times")
         message = self._message(job)
+        if message is None:
+            return None
         name = race(job)
         if name is not None:
             message["best_ns"] = best.get(name)
@@ -170,12 +172,15 @@ class Profiler:
             best[name] = min(best.get(name, cost.min_ns), cost.min_ns)
         return cost
 
-    def _message(self, job: Job) -> dict[str, Any]:
-        """The job with where its values lie."""
+    def _message(self, job: Job) -> dict[str, Any] | None:
+        """The job with where its values lie; None (said once) if some input could not be made."""
         read, made, layers = self._operands(job)
         self.values.ensure(layers)
         self.values.ensure_values([*read, *made])
         stored = {value: self.values.stored(value) for value in (*read, *made)}
+        if absent := [value.name for value in read if stored[value] is None]:
+            self._say(f"{job.name} is not measured: no input could be made for value {absent[0]!r}")
+            return None
         places = {value.name: [s.file, s.dtype] for value, s in stored.items() if s is not None}
         return {**job.message(), "values": places, "checked": self.values.unchecked(layers) is None}
 
