@@ -1,0 +1,139 @@
+"""``softneuro tune``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+
+from softneuro_core.candidates import Request
+from softneuro_core.catalog import Catalog, load_plugins
+from softneuro_core.cli import feeds, options, output
+from softneuro_core.cli.models import fixed
+from softneuro_core.cli.progress import make_progress
+from softneuro_core.descriptor import parse_all
+from softneuro_core.errors import InputError, SelectionError
+from softneuro_core.graph import Graph
+from softneuro_core.importer import load
+from softneuro_core.plan import AdapterStep, Plan
+from softneuro_core.program import prepare
+from softneuro_core.report.explanation import REFERENCE
+from softneuro_core.report.text import plan_summary
+from softneuro_core.tuning import Tuned, tune_fully
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """The request options as given; None and empty mean: not said."""
+
+    allow: str | None
+    accuracy: str | None
+    force: tuple[str, ...]
+    forbid: tuple[str, ...]
+    limits: tuple[str, ...]
+
+    def request(self, before: Request) -> Request:
+        """What is asked, over what an earlier plan was asked."""
+        accuracy = options.parse_accuracy(self.accuracy)
+        return Request(
+            before.allow | options.split_names(self.allow),
+            before.accuracy if accuracy is None else accuracy,
+            self.force or before.force,
+            self.forbid or before.forbid,
+            {**before.limits, **options.parse_limits(self.limits)},
+        )
+
+
+@click.command("tune")
+@options.model_argument
+@click.option("-o", "--output", "out", metavar="PLAN", help="Where to write the plan.")
+@options.threads_option
+@options.request_options
+@click.option("--budget", "budget_s", type=click.FloatRange(0), metavar="S", help="Seconds to measure at most; 0: none.")
+@options.shape_option
+@options.input_option
+@options.image_option
+@click.option("--forbid-fallback", is_flag=True, help="Fail if a step uses the reference, or a device no -r names.")
+@click.option("--from", "from_path", metavar="PLAN", help="Renew this plan: same request, shapes and threads.")
+@click.option("--report", "report_path", metavar="OUT.html", help="Write a page that shows the plan and its reasons.")
+@options.max_mem_option
+@options.json_option
+def command(
+    model: str, out: str | None, threads: int | None, allow: str | None, accuracy: str | None,
+    force: tuple[str, ...], forbid: tuple[str, ...], limits: tuple[str, ...], budget_s: float | None,
+    shapes: tuple[str, ...], inputs: tuple[str, ...], image: str | None, forbid_fallback: bool,
+    from_path: str | None, report_path: str | None, max_mem: str | None, as_json: bool,
+) -> None:
+    """Measure every routine for every layer here, choose the fastest plan, prove it, save it.
+
+    What was measured before is not measured again; Ctrl-C loses nothing.
+    """
+    _check_targets(out, report_path)
+    max_mem_bytes = options.parse_size(max_mem)
+    before = Plan.load(from_path) if from_path else None
+    asked = Asked(allow, accuracy, force, forbid, limits)
+    request = asked.request(Request.from_json(before.request) if before else Request())
+    parse_all((*request.force, *request.forbid))
+    catalog = load_plugins()
+    graph = load(model, catalog=catalog)
+    given = feeds.read_inputs(graph, inputs, image)
+    known = {**(before.shapes if before else {}), **feeds.shapes_of_arrays(given)}
+    graph = fixed(graph, catalog, shapes, known)
+    with make_progress() as progress:
+        threads = threads or (before.threads if before else None)
+        tuned = tune_fully(graph, request, threads, budget_s, given or None, progress, catalog)
+    _tell_problems(tuned)
+    if forbid_fallback:
+        check_fallback(tuned.plan, request)
+    if max_mem_bytes is not None:
+        prepare(graph, tuned.plan, catalog, max_mem_bytes=max_mem_bytes)
+    _deliver(tuned, graph, catalog, out, report_path, as_json)
+
+
+def _check_targets(*paths: str | None) -> None:
+    """Folders that do not exist are told before minutes of measuring, not after."""
+    for path in paths:
+        if path is not None and not Path(path).resolve().parent.is_dir():
+            raise InputError("the folder does not exist", file=path)
+
+
+def _tell_problems(tuned: Tuned) -> None:
+    for name, reason in tuned.problems.items():
+        output.note(f"{name} is left out: {reason}")
+
+
+def check_fallback(plan: Plan, request: Request) -> None:
+    """Raises :class:`SelectionError` if a step uses the reference, or (with pins) a device no pin names."""
+    named = {pin.device for pin in parse_all(request.force)}
+    anywhere = not named or bool(named & {"", "*"})
+    for step in plan.steps:
+        routine = step.adapter if isinstance(step, AdapterStep) else step.routine
+        device = routine.partition("/")[0]
+        if routine == REFERENCE or not (anywhere or device in named):
+            why = "the reference" if routine == REFERENCE else f"device {device!r}, which no -r names"
+            raise SelectionError(
+                f"the plan would use {why}, and --forbid-fallback forbids it", layer=step.name,
+                remedy="install a plugin with a routine for it, or leave --forbid-fallback away",
+            )
+    for body in plan.bodies.values():
+        check_fallback(body, request)
+
+
+def _deliver(
+    tuned: Tuned, graph: Graph, catalog: Catalog, out: str | None, report_path: str | None, as_json: bool
+) -> None:
+    if out:
+        tuned.plan.save(out)
+    if report_path:
+        from softneuro_core.report.html import write_report
+
+        write_report(report_path, tuned, catalog)
+    if as_json:
+        click.echo(tuned.plan.to_json())
+        return
+    output.say(plan_summary(tuned.plan))
+    for path in (p for p in (out, report_path) if p):
+        output.say(f"written: {path}")
+    if not out:
+        output.note("the plan is not saved: -o PLAN keeps it")

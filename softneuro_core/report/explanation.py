@@ -1,0 +1,289 @@
+"""Why a plan is what it is: every alternative with the whole plan's cost if it were forced.
+
+The numbers are the tuner's min-marginals on the cost table the plan was chosen from, so "if forced" is exact: tuning
+again with that alternative pinned gives it. Owns the data; text is :mod:`text`'s, the page is :mod:`html`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from softneuro_core.candidates import Candidate
+from softneuro_core.errors import InputError, SelectionError
+from softneuro_core.graph import Graph
+from softneuro_core.plan import AdapterStep, KernelStep, Plan
+from softneuro_core.selection import Formulation
+from softneuro_core.tuner.price import price
+from softneuro_core.tuning import Tuned
+
+REFERENCE = "cpu/reference"
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One candidate for the layers of a row. ``own_us`` is this step alone, ``forced_us`` the best whole plan that uses
+    it (None: no plan can), ``source`` how its time is known (measured, in-situ, estimate, bodies)."""
+
+    number: int
+    layers: tuple[str, ...]
+    routine: str
+    params: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    own_us: float
+    forced_us: float | None
+    source: str
+    chosen: bool
+
+    @property
+    def name(self) -> str:
+        """Routine with its parameters."""
+        params = ",".join(f"{k}={v}" for k, v in self.params.items())
+        return f"{self.routine}({params})" if params else self.routine
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionRow:
+    """One adapter step of the plan, after the step that made the value (None: it is a graph input)."""
+
+    value: str
+    adapter: str
+    src: str
+    dst: str
+    us: float
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One kernel step: what it computes, what was chosen, and what else could have been, cheapest plan first.
+
+    ``us`` is the plan's own time of the step (seen in place where it was run), ``reads`` and ``makes`` pair value names
+    with the specs they are stored in.
+    """
+
+    index: int
+    layers: tuple[str, ...]
+    ops: tuple[str, ...]
+    routine: str
+    params: Mapping[str, Any]
+    us: float
+    source: str
+    reads: tuple[tuple[str, str], ...]
+    makes: tuple[tuple[str, str], ...]
+    shape: str
+    alternatives: tuple[Alternative, ...]
+    conversions: tuple[ConversionRow, ...]
+
+    @property
+    def name(self) -> str:
+        return "+".join(self.layers)
+
+    @property
+    def chosen(self) -> Alternative | None:
+        """The alternative that is the choice; None for a plan whose step is not offered here any more."""
+        return next((a for a in self.alternatives if a.chosen), None)
+
+    @property
+    def device(self) -> str:
+        return self.routine.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A plan with its reasons. ``table_us`` is the plan's cost on the cost table explained (None if a step is not in
+    it), ``best_us`` the optimum there; ``bodies`` explains control-flow bodies by ``layer.attribute``."""
+
+    model: str
+    threads: int
+    rows: tuple[Row, ...]
+    conversions: tuple[ConversionRow, ...]
+    table_us: float | None
+    best_us: float
+    segments_us: float
+    predictions: Mapping[str, float]
+    certificate: Mapping[str, Any]
+    machine: Mapping[str, str]
+    notes: tuple[str, ...]
+    problems: Mapping[str, str]
+    bodies: Mapping[str, Explanation]
+
+    @property
+    def conversions_us(self) -> float:
+        return sum(c.us for c in self.conversions)
+
+    @property
+    def reference_layers(self) -> tuple[str, ...]:
+        """Layers that only the reference computes in this plan."""
+        return tuple(name for row in self.rows if row.routine == REFERENCE for name in row.layers)
+
+    def rows_of(self, wanted: str | None) -> tuple[Row, ...]:
+        """The rows of a layer by name, number of its step, or operator (None: all); raises :class:`InputError`."""
+        if wanted is None:
+            return self.rows
+        found = tuple(r for r in self.rows if wanted in (*r.layers, *r.ops, str(r.index), r.name))
+        if not found:
+            raise InputError(f"no layer is called {wanted!r}", file=self.model, remedy="softneuro view lists the layers")
+        return found
+
+    def text(self, layer: str | None = None, limit: int = 6) -> str:
+        """For people: see :func:`softneuro_core.report.text.explanation_text`."""
+        from softneuro_core.report.text import explanation_text
+
+        return explanation_text(self, layer, limit)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: everything above, nothing left out."""
+        return asdict(self)
+
+
+def explain(tuned: Tuned, plan: Plan | None = None) -> Explanation:
+    """The reasons of ``tuned``'s own plan, or of another ``plan`` for the same graph judged by the same cost table.
+
+    Costs one pass of the tuner's min-marginals over the whole graph.
+    """
+    form = tuned.form
+    marginals = tuned.tuner.min_marginals(form.problem, tuned.selection)
+    shown = plan or tuned.plan
+    numbers = _option_numbers(form)
+    chosen = [numbers.get(_key(step)) for step in shown.kernel_steps]
+    conversions = _conversion_rows(shown)
+    table_ns = tuned.selection.time_ns if plan is None else _price(form, shown, chosen)
+    steps_ns = sum(form.problem.options[i].time_ns for i in chosen if i is not None)
+    paid_ns = sum(_conversion_ns(form, c) for c in conversions)
+    best = min((m for m in marginals if m is not None), default=tuned.selection.time_ns)
+    return Explanation(
+        model=form.graph.name,
+        threads=shown.threads,
+        rows=_rows(form, shown, chosen, marginals, conversions),
+        conversions=conversions,
+        table_us=None if table_ns is None else table_ns / 1000,
+        best_us=best / 1000,
+        segments_us=0.0 if table_ns is None else (table_ns - steps_ns - paid_ns) / 1000,
+        predictions=dict(shown.predictions),
+        certificate=dict(shown.certificate),
+        machine=dict(shown.machine),
+        notes=shown.notes,
+        problems=dict(tuned.problems),
+        bodies={key: explain(body, plan and plan.bodies.get(key)) for key, body in tuned.bodies.items()},
+    )
+
+
+_Key = tuple[tuple[str, ...], str, tuple[str, ...], tuple[str, ...], str]
+
+
+def _option_numbers(form: Formulation) -> dict[_Key, int]:
+    return {_key_of(c): i for i, c in enumerate(form.candidates)}
+
+
+def _key_of(candidate: Candidate) -> _Key:
+    offer = candidate.offer
+    return (
+        tuple(layer.name for layer in candidate.region.layers),
+        candidate.routine.name,
+        tuple(map(str, offer.inputs)),
+        tuple(map(str, offer.outputs)),
+        repr(sorted(offer.params.items())),
+    )
+
+
+def _key(step: KernelStep) -> _Key:
+    return step.layers, step.routine, step.inputs, step.outputs, repr(sorted(step.params.items()))
+
+
+def _rows(
+    form: Formulation,
+    plan: Plan,
+    chosen: Sequence[int | None],
+    marginals: Sequence[int | None],
+    conversions: Sequence[ConversionRow],
+) -> tuple[Row, ...]:
+    by_layer: dict[int, list[int]] = {}
+    for number, option in enumerate(form.problem.options):
+        for layer in option.layers:
+            by_layer.setdefault(layer, []).append(number)
+    rows = []
+    for index, (step, number) in enumerate(zip(plan.kernel_steps, chosen, strict=True)):
+        covered = [form.graph.index[form.graph.layer_by_name[name]] for name in step.layers]
+        others = dict.fromkeys(i for layer in covered for i in by_layer.get(layer, ()))
+        found = [_alternative(form, i, marginals[i], i == number) for i in others]
+        found.sort(key=lambda a: (a.forced_us is None, a.forced_us or 0.0, not a.chosen, a.own_us))
+        after = tuple(c for c in conversions if c.after == step.name)
+        rows.append(_row(form.graph, index, step, tuple(found), after))
+    return tuple(rows)
+
+
+def _row(
+    graph: Graph, index: int, step: KernelStep, found: tuple[Alternative, ...], after: tuple[ConversionRow, ...]
+) -> Row:
+    from softneuro_core.graph import Region
+    from softneuro_core.report.units import show_shape
+
+    region = Region(graph, tuple(graph.layer_by_name[name] for name in step.layers))
+    return Row(
+        index,
+        step.layers,
+        tuple(layer.op for layer in region.layers),
+        step.routine,
+        dict(step.params),
+        step.us,
+        step.source,
+        tuple((v.name, s) for v, s in zip(region.inputs, step.inputs, strict=True)),
+        tuple((v.name, s) for v, s in zip(region.outputs, step.outputs, strict=True)),
+        ", ".join(show_shape(v.shape) for v in region.outputs),
+        found,
+        after,
+    )
+
+
+def _alternative(form: Formulation, number: int, forced_ns: int | None, chosen: bool) -> Alternative:
+    candidate, option = form.candidates[number], form.problem.options[number]
+    layers, routine, inputs, outputs, _ = _key_of(candidate)
+    return Alternative(
+        number,
+        layers,
+        routine,
+        dict(candidate.offer.params),
+        inputs,
+        outputs,
+        option.time_ns / 1000,
+        None if forced_ns is None else forced_ns / 1000,
+        form.prices.kernels[candidate].source,
+        chosen,
+    )
+
+
+def _conversion_rows(plan: Plan) -> tuple[ConversionRow, ...]:
+    rows, after = list[ConversionRow](), None
+    for step in plan.steps:
+        if isinstance(step, AdapterStep):
+            rows.append(ConversionRow(step.value, step.adapter, step.src, step.dst, step.us, after))
+        else:
+            after = step.name
+    return tuple(rows)
+
+
+def _conversion_ns(form: Formulation, row: ConversionRow) -> int:
+    found = [
+        form.prices.adapters[choice].time_ns
+        for (value, src, dst), choice in form.conversions.items()
+        if (value.name, str(src), str(dst)) == (row.value, row.src, row.dst)
+    ]
+    return found[0] if found else 0
+
+
+def _price(form: Formulation, plan: Plan, chosen: Sequence[int | None]) -> int | None:
+    """The plan's cost on this table; None where a step or conversion is not in it."""
+    options = [i for i in chosen if i is not None]
+    values = {v.name: i for v, i in form.values.items()}
+    specs = {str(s): i for i, s in enumerate(form.specs)}
+    trees: dict[int, list[tuple[int, int]]] = {}
+    try:
+        for step in plan.steps:
+            if isinstance(step, AdapterStep):
+                trees.setdefault(values[step.value], []).append((specs[step.src], specs[step.dst]))
+        return price(form.problem, options, trees)[0] if len(options) == len(chosen) else None
+    except (KeyError, SelectionError):
+        return None
