@@ -1,0 +1,47 @@
+"""The engines a benchmark compares, behind one small interface. To add one: a module here, and a line in ``ENGINES``.
+
+Must not know how anything is timed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Loaded(Protocol):
+    """A model ready to run on a fixed number of threads."""
+
+    facts: Mapping[str, Any]
+    """What else is worth recording: tuning times, predictions, options."""
+
+    def run(self, feeds: Arrays) -> Mapping[str, np.ndarray]:
+        """Every output by name."""
+        ...
+
+
+class Engine(Protocol):
+    """One engine. Its module imports the engine's package at the top, so a missing one shows on import."""
+
+    name: str
+    version: str
+
+    def load(self, model: Path, feeds: Arrays, threads: int) -> Loaded:
+        """The model with inputs of the shapes of ``feeds``, on ``threads`` threads in all."""
+        ...
+
+
+ENGINES = {"softneuro": "ours", "onnxruntime": "ort"}
+"""Engine name -> module here; the first is the one all others are compared with."""
+
+
+def open_engine(name: str) -> Engine:
+    """The engine of this name; raises ImportError where its package is missing."""
+    engine: Engine = importlib.import_module(f"{__name__}.{ENGINES[name]}").ENGINE
+    return engine
