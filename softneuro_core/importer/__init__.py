@@ -12,7 +12,7 @@ from softneuro_core.graph import Graph
 from softneuro_core.importer.build import build_graph
 from softneuro_core.importer.infer import infer
 from softneuro_core.importer.read import read_model
-from softneuro_core.passes import run_passes
+from softneuro_core.passes.pipeline import run_passes
 
 if TYPE_CHECKING:
     from softneuro_core.catalog import Catalog
@@ -47,5 +47,5 @@ def specialise(graph: Graph, shapes: Shapes, *, catalog: Catalog | None = None, 
     operators = {} if catalog is None else catalog.operators
     inferred = infer(origin, shapes, operators, fold=passes)
     if passes:
-        inferred = run_passes(inferred, () if catalog is None else catalog.passes, operators)
+        inferred = run_passes(inferred, () if catalog is None else catalog.passes)
     return inferred.check().replace(origin=origin)

@@ -84,12 +84,9 @@ def _fixed(value: Value, shape: Sequence[int] | None, bound: Mapping[str, int]) 
 
 def _bindings(old: Sequence[Value], new: Sequence[Value]) -> dict[str, int]:
     """Values of the named dimensions that the new inputs fix."""
-    found: dict[str, int] = {}
-    for before, after in zip(old, new, strict=True):
-        for name, dim in zip(before.shape or (), after.shape or (), strict=False):
-            if isinstance(name, str) and isinstance(dim, int):
-                found[name] = dim
-    return found
+    pairs = zip(old, new, strict=True)
+    dims = (pair for before, after in pairs for pair in zip(before.shape or (), after.shape or (), strict=False))
+    return {name: dim for name, dim in dims if isinstance(name, str) and isinstance(dim, int)}
 
 
 @dataclass

@@ -12,19 +12,10 @@ from softneuro_core.export import FUNCTION_DOMAIN, schema_of
 from softneuro_core.operators import Operator
 
 REMOVED = frozenset(
-    [
-        "ATen",
-        "Affine",
-        "ConstantFill",
-        "Crop",
-        "DynamicSlice",
-        "GRUUnit",
-        "GivenTensorFill",
-        "ImageScaler",
-        "ParametricSoftplus",
-        "Scale",
-        "ScaledTanh",
-    ]
+    """
+    ATen Affine ConstantFill Crop DynamicSlice GRUUnit GivenTensorFill ImageScaler ParametricSoftplus Scale
+    ScaledTanh
+    """.split()  # noqa: SIM905
 )
 """Experimental operators ONNX once had and removed in 1.4 to 1.5."""
 
