@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from softneuro_core.routine import Adapter, Call, FunctionKernel, Kernel, NativeCall, Offer, Routine
     from softneuro_core.session import Session, SoftneuroNotice
     from softneuro_core.spec import DType, Layout, QParams, TensorSpec
-    from softneuro_core.tuning import tune
     from softneuro_core.tuner import Tuner
+    from softneuro_core.tuning import tune
 
 _HOMES = {
     "load": "importer",
@@ -65,7 +65,7 @@ _HOMES = {
 }
 """Where each public name lives; imported on first use, so that a plugin's top module stays light."""
 
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604
+__all__ = ["__version__", *_HOMES]
 
 try:
     __version__ = version("softneuro-core")

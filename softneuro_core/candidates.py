@@ -43,6 +43,8 @@ class Request:
     force: tuple[str, ...] = ()
     forbid: tuple[str, ...] = ()
     limits: Mapping[str, float] = field(default_factory=dict)
+    clocks: Mapping[str, float] = field(default_factory=dict)
+    """Host nanoseconds for one of a simulated clock's: devices on a clock not declared here are left out."""
 
     @property
     def max_error(self) -> float:
@@ -61,6 +63,7 @@ class Request:
             "force": list(self.force),
             "forbid": list(self.forbid),
             "limits": dict(self.limits),
+            "clocks": dict(self.clocks),
         }
 
     @staticmethod
@@ -72,6 +75,7 @@ class Request:
             tuple(data.get("force", ())),
             tuple(data.get("forbid", ())),
             dict(data.get("limits", {})),
+            dict(data.get("clocks", {})),
         )
 
 
@@ -96,21 +100,30 @@ def enumerate_candidates(graph: Graph, catalog: Catalog, threads: int, request: 
     max_error = request.max_error
     pins = [(pin, pin.selects(graph)) for pin in parse_all(request.force)]
     bans = [(ban, ban.selects(graph)) for ban in parse_all(request.forbid)]
+    devices = _comparable_devices(catalog, request, found.problems)
     for layer in graph.layers:
         offered: list[Candidate] = []
         for routine in catalog.routines.values():
-            if routine.device in catalog.devices:
+            if routine.device in devices:
                 target = catalog.target(routine.device, threads)
                 offered += _offered(graph, layer, routine, target, found.problems)
         found.by_exit[layer] = [
             c
             for c in offered
-            if _is_permitted(c, request.allow, max_error, catalog.devices)
+            if _is_permitted(c, request.allow, max_error, devices)
             and all(pin.matches_offer(c.routine.name, c.offer) for pin, on in pins if on & set(c.region.layers))
             and not any(ban.matches_offer(c.routine.name, c.offer) for ban, on in bans if on & set(c.region.layers))
         ]
     _check_cover(found)
     return found
+
+
+def _comparable_devices(catalog: Catalog, request: Request, problems: dict[str, str]) -> frozenset[str]:
+    """Devices whose times can be compared: those on the wall clock, and those whose clock has a declared scale."""
+    simulated = {n: d.clock_name for n, d in catalog.devices.items() if d.clock_name not in ("wall", *request.clocks)}
+    for name, clock in simulated.items():
+        problems[f"device {name}"] = f"its clock {clock!r} is simulated: declare clocks={{{clock!r}: SCALE}} to use it"
+    return frozenset(set(catalog.devices) - set(simulated))
 
 
 def _offered(graph: Graph, layer: Layer, routine: Routine, target: Target, problems: dict[str, str]) -> list[Candidate]:
@@ -149,9 +162,7 @@ def _check_dtypes(request: Request) -> None:
         raise InputError(f"unknown dtypes {sorted(unknown)} in allow", remedy="one of " + ", ".join(DTYPES))
 
 
-def _is_permitted(
-    candidate: Candidate, allow: frozenset[str], max_error: float, devices: Collection[str]
-) -> bool:
+def _is_permitted(candidate: Candidate, allow: frozenset[str], max_error: float, devices: Collection[str]) -> bool:
     """A value may be stored in its own dtype, or in one the user allowed; integers are counted in steps."""
     offer = candidate.offer
     values = candidate.region.inputs + candidate.region.outputs

@@ -1,7 +1,8 @@
 """Routine descriptors ``DEVICE[:DTYPE][:LAYOUT][/ALGORITHM][@LAYERS]``: what ``-r``, ``force`` and ``forbid`` mean.
 
 The grammar is SoftNeuro's public one: ``cpu``, ``cpu:float32:NHWC``, ``cpu/im2col``, ``opencl:float16/direct@2..23``,
-``cpu/reference@conv1,Relu``. LAYERS are layer numbers (``3``, ``2..23``), layer names or operator types; none means all.
+``cpu/reference@conv1,Relu``. LAYERS are layer numbers (``3``, ``2..23``), layer names or operator types; none means
+all of them.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Device(abc.ABC):
     def download(self, buffer: Buffer, array: np.ndarray) -> None:
         """Copies the buffer into a C-contiguous array in storage shape; waits for pending work first."""
 
-    def synchronize(self) -> None:
+    def synchronize(self) -> None:  # noqa: B027 (a device whose run returns when it is done needs nothing here)
         """Returns when everything started on this device is done: the only fence."""
 
     def host_array(self, buffer: Buffer) -> np.ndarray:
@@ -172,6 +172,6 @@ def cpu_model() -> str:
 @cache
 def cpu_features() -> tuple[str, ...]:
     """Instruction sets numpy found on this CPU, sorted: the part of a machine that decides legality."""
-    from numpy._core._multiarray_umath import __cpu_features__
+    from numpy._core._multiarray_umath import __cpu_features__  # type: ignore[import-not-found]
 
     return tuple(sorted(name for name, present in __cpu_features__.items() if present))

@@ -17,6 +17,8 @@ from softneuro_core.errors import PlanError
 from softneuro_core.graph import Graph, Layer, Value
 
 FORMAT = 1
+HEADER = ("model", "shapes", "threads", "predicted_us", "predictions", "certificate", "request", "machine")
+HEADER += ("libraries", "notes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def _lines(plan: Plan, depth: int) -> Iterable[str]:
     pad = "  " * depth
     entry = lambda key, value: f"{pad}{json.dumps(key)}: {json.dumps(value, sort_keys=True)}"  # noqa: E731
     yield entry("softneuro_plan", FORMAT)
-    for key in ("model", "shapes", "threads", "predicted_us", "predictions", "certificate", "request", "machine", "libraries", "notes"):
+    for key in HEADER:
         yield entry(key, getattr(plan, key))
     yield f'{pad}"routines": ' + _block([entry(k, v).strip() for k, v in sorted(plan.routines.items())], depth, "{}")
     yield f'{pad}"steps": ' + _block([json.dumps(_step_json(s)) for s in plan.steps], depth, "[]")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from softneuro_core import estimate
@@ -38,9 +37,11 @@ class Pricing:
         database: CostDatabase,
         progress: Progress,
         sample: Mapping[str, Any] | None,
+        clocks: Mapping[str, float],
     ) -> None:
         self._found, self._catalog, self._threads = found, catalog, threads
         self._database, self._progress, self._sample = database, progress, sample
+        self._clocks = {"wall": 1.0, **clocks}
         self._adapters = enumerate_adapters(found, catalog, found.problems)
         self._kernel_keys = {
             c: cost_key(c.region, c.routine.name, c.offer, catalog, threads)
@@ -50,13 +51,14 @@ class Pricing:
         self._adapter_keys = {
             a: adapter_key(a.value, a.adapter, a.src, a.dst, catalog, threads) for a in self._adapters
         }
-        self._known: dict[CostKey, Cost] = database.get_many([*self._kernel_keys.values(), *self._adapter_keys.values()])
+        keys: list[CostKey] = [*self._kernel_keys.values(), *self._adapter_keys.values()]
+        self._known: dict[CostKey, Cost] = database.get_many(keys)
         self._profiler: Profiler | None = None
 
     def __enter__(self) -> Pricing:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *exc: object) -> None:
         if self._profiler is not None:
             self._profiler.close()
 
@@ -122,11 +124,9 @@ class Pricing:
             guess = estimate.kernel_ns(candidate, self._threads)
             return Price(guess, constants, candidate.offer.accuracy, "estimate")
         if not cost.ok:
-            self._found.problems.setdefault(
-                f"{candidate.name} for {candidate.region.name}", cost.reason
-            )
+            self._found.problems.setdefault(f"{candidate.name} for {candidate.region.name}", cost.reason)
             return None
-        return Price(cost.time_ns, cost.constant_bytes, cost.error or 0.0)
+        return Price(self._host_ns(cost), cost.constant_bytes, cost.error or 0.0)
 
     def _adapter_price(self, choice: AdapterChoice) -> Price | None:
         error = choice.adapter.error(choice.src, choice.dst, choice.value)
@@ -136,7 +136,10 @@ class Pricing:
         if not cost.ok:
             self._found.problems.setdefault(f"{choice.adapter.name} for {choice.value.name}", cost.reason)
             return None
-        return Price(cost.time_ns, cost.constant_bytes, error)
+        return Price(self._host_ns(cost), cost.constant_bytes, error)
+
+    def _host_ns(self, cost: Cost) -> int:
+        return max(1, round(cost.time_ns * self._clocks.get(cost.clock, 1.0)))
 
     def run_in_place(self, plan: Plan) -> InPlace | None:
         """The plan run whole in the worker with a timer at every step; None (and a note) if it cannot be run."""

@@ -8,7 +8,7 @@ from softneuro_core.catalog import Catalog
 from softneuro_core.errors import PlanError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import KernelStep, Plan, fingerprint
-from softneuro_core.selection import Price, Prices, formulate, plan_steps
+from softneuro_core.selection import Price, Prices, formulate
 from softneuro_core.spec import OBJECT
 
 TRANSFER_BONUS = 0.01
@@ -54,8 +54,10 @@ def _check_routine(name: str, made: dict[str, str] | object, catalog: Catalog) -
     assert isinstance(made, dict)
     if name not in catalog.owners:
         info = next((p for p in catalog.plugins if p.name == made["plugin"]), None)
-        why = f"plugin {made['plugin']!r} is {info.status}: {info.reason}" if info else (
-            f"plugin {made['plugin']!r} is not installed"
+        why = (
+            f"plugin {made['plugin']!r} is {info.status}: {info.reason}"
+            if info
+            else (f"plugin {made['plugin']!r} is not installed")
         )
         raise PlanError(f"the plan needs {name}, but {why}", remedy="install the plugin, or use --relaxed")
     owner = catalog.owners[name]
@@ -86,8 +88,9 @@ def transfer(graph: Graph, plan: Plan, catalog: Catalog, threads: int) -> Plan:
 
     found = enumerate_candidates(graph, catalog, threads, Request.from_json(plan.request))
     wanted = {s.layers: s for s in plan.kernel_steps}
-    bodies = plan_bodies(graph, lambda body, key: transfer(body, plan.bodies[key], catalog, threads) if (
-        key in plan.bodies) else None)
+    bodies = plan_bodies(
+        graph, lambda body, key: transfer(body, plan.bodies[key], catalog, threads) if (key in plan.bodies) else None
+    )
     kernels = {c: _transferred(c, wanted, threads) for c in found}
     adapters = {a: Price(estimate.adapter_ns(a), source="estimate") for a in enumerate_adapters(found, catalog, {})}
     form = formulate(found, Prices(kernels, adapters), catalog)

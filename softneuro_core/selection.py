@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from softneuro_core.candidates import AdapterChoice, Candidate, Candidates
+from softneuro_core.candidates import AdapterChoice, Candidate, Candidates, Request
 from softneuro_core.catalog import Catalog
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph, Value
@@ -70,11 +70,10 @@ class Formulation:
     prices: Prices
 
 
-def formulate(
-    found: Candidates, prices: Prices, catalog: Catalog, limits: Mapping[str, float] | None = None
-) -> Formulation:
+def formulate(found: Candidates, prices: Prices, catalog: Catalog, request: Request | None = None) -> Formulation:
     """The selection problem of a priced set of candidates; raises :class:`InputError` for an unknown limit."""
-    graph, bounds = found.graph, _bounds(limits or {})
+    request = request or Request()
+    graph, bounds = found.graph, _bounds(request.limits)
     values = {v: i for i, v in enumerate(graph.values)}
     specs = {s: i for i, s in enumerate(sorted(_all_specs(found, prices), key=str))}
     devices = {name: i for i, name in enumerate(catalog.devices)}
@@ -92,10 +91,16 @@ def formulate(
         conversions,
         {values[v]: specs[v.host_spec] for v in graph.inputs},
         tuple((values[v], specs[v.host_spec]) for v in graph.outputs if not v.is_constant),
-        {i: round(catalog.devices[n].segment_us * 1000) for n, i in devices.items() if catalog.devices[n].segment_us},
+        _segments(catalog, devices, request),
         tuple(bounds.values()),
     )
     return Formulation(graph, problem, candidates, values, tuple(specs), cheapest, prices)
+
+
+def _segments(catalog: Catalog, devices: Mapping[str, int], request: Request) -> dict[int, int]:
+    """Nanoseconds of the host's clock for starting a run of steps, by device number."""
+    costs = {n: d.segment_us * 1000 * request.clocks.get(d.clock_name, 1.0) for n, d in catalog.devices.items()}
+    return {devices[name]: round(ns) for name, ns in costs.items() if ns}
 
 
 def _bounds(limits: Mapping[str, float]) -> dict[str, int | None]:

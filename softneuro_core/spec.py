@@ -186,7 +186,7 @@ def _geometry(axes: str, rank: int) -> tuple[tuple[int, ...], tuple[tuple[int, i
         elif letter == letters[-1]:
             own = list(spatial)  # the last spatial letter stands for all that are left
         else:
-            own = [axis] if (axis := next(spatial, None)) is not None else []
+            own = [found] if (found := next(spatial, None)) is not None else []
         order += own
         numbers.update({letter.lower(): own[-1]} if own else {})
     blocks = [(numbers[a], int(n)) for n, a in re.findall(r"(\d+)([a-z])", match["inner"]) if a in numbers]

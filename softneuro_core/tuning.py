@@ -64,6 +64,7 @@ def tune(
     force: str | Iterable[str] = (),
     forbid: str | Iterable[str] = (),
     accuracy: str | float = "default",
+    clocks: Mapping[str, float] | None = None,
     sample: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
     catalog: Catalog | None = None,
@@ -73,12 +74,15 @@ def tune(
     """The fastest plan for ``graph`` over every installed routine, measured on this machine.
 
     ``threads`` defaults to the cores this process may use; ``allow`` names dtypes besides the model's own;
-    ``budget_s`` bounds measuring (None: all that is missing, 0: nothing; costs not known are then estimates and the plan
-    says so); ``limits`` bounds ``constant_bytes`` or ``error`` of the whole plan; ``force`` and ``forbid`` take routine
-    descriptors (``cpu/im2col@Conv``); ``sample`` gives real inputs to measure with. Raises :class:`SelectionError` if
-    nothing satisfies the request, :class:`InputError` if input shapes are free.
+    ``budget_s`` bounds measuring (None: all that is missing, 0: nothing; costs not known are then estimates, and the
+    plan says so); ``limits`` bounds ``constant_bytes`` or ``error`` of the whole plan; ``force`` and ``forbid`` take
+    routine descriptors (``cpu/im2col@Conv``); ``clocks`` declares host nanoseconds per nanosecond of a simulated
+    clock; ``sample`` gives real inputs to measure with. Raises :class:`SelectionError` if nothing satisfies the
+    request, :class:`InputError` if input shapes are free.
     """
-    request = Request(frozenset(allow or ()), accuracy, _texts(force), _texts(forbid), dict(limits or {}))
+    request = Request(
+        frozenset(allow or ()), accuracy, _texts(force), _texts(forbid), dict(limits or {}), dict(clocks or {})
+    )
     return tune_fully(graph, request, threads, budget_s, sample, progress, catalog, database, tuner).plan
 
 
@@ -125,7 +129,9 @@ def tune_fully(
 
 def _tune(graph: Graph, task: _Task, sample: Mapping[str, Any] | None) -> Tuned:
     found = enumerate_candidates(graph, task.catalog, task.threads, task.request)
-    with Pricing(found, task.catalog, task.threads, task.database, task.progress, sample) as pricing:
+    with Pricing(
+        found, task.catalog, task.threads, task.database, task.progress, sample, task.request.clocks
+    ) as pricing:
         bodies = _tune_bodies(graph, task, pricing)
         plans = {key: tuned.plan for key, tuned in bodies.items()}
         if task.measure:
@@ -154,7 +160,7 @@ def _tune_bodies(graph: Graph, task: _Task, pricing: Pricing) -> dict[str, Tuned
 def _select(
     found: Candidates, prices: Prices, task: _Task, plans: Mapping[str, Plan], bodies: Mapping[str, Tuned]
 ) -> Tuned:
-    form = formulate(found, prices, task.catalog, task.request.limits)
+    form = formulate(found, prices, task.catalog, task.request)
     try:
         selection = task.tuner.select(form.problem)
     except SelectionError as error:
@@ -201,9 +207,7 @@ def assemble(
             "costs": form.prices.digest(),
         },
         machine=machine_of(catalog),
-        routines={
-            name: {"plugin": o.name, "version": o.version, "code": o.code_hash} for name, o in owners.items()
-        },
+        routines={name: {"plugin": o.name, "version": o.version, "code": o.code_hash} for name, o in owners.items()},
         libraries=dict(library_versions()),
         bodies=dict(bodies),
         notes=tuple(notes),
