@@ -9,7 +9,6 @@ import click
 
 from softneuro_core.cli import options, output
 from softneuro_core.cli.sessions import Job, open_session
-from softneuro_core.program import prepare
 from softneuro_core.report.comparison import StepError, compare_steps, first_divergence
 from softneuro_core.report.table import Table
 
@@ -37,10 +36,9 @@ def command(
     Exit code 11 if one does.
     """
     ready = open_session(Job(model, plan_path, relaxed, shapes, inputs, image, threads, force, max_mem))
-    with ready.session as session:
-        session.run(ready.feeds)
-        program = prepare(ready.graph, session.plan, ready.catalog, max_mem_bytes=options.parse_size(max_mem))
-        rows = list(compare_steps(program, ready.feeds, ready.catalog))
+    program = ready.program(options.parse_size(max_mem))
+    ready.session.close()
+    rows = list(compare_steps(program, ready.feeds, ready.catalog))
     first = first_divergence(rows)
     if as_json:
         output.show_json({"steps": [r.to_json() for r in rows], "first_divergence": first and first.name})

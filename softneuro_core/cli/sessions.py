@@ -15,6 +15,7 @@ from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph
 from softneuro_core.importer import load
 from softneuro_core.plan import Plan
+from softneuro_core.program import Program, prepare
 from softneuro_core.replay import shapes_of
 from softneuro_core.session import Session
 from softneuro_core.tuning import tune_fully
@@ -44,9 +45,10 @@ class Ready:
     feeds: Mapping[str, Any]
     catalog: Catalog
 
-    @property
-    def plan(self) -> Plan:
-        return self.session.plan
+    def program(self, max_mem_bytes: int | None = None) -> Program:
+        """The session's plan prepared apart from it, to be looked into. Runs the model once."""
+        self.session.run(self.feeds)
+        return prepare(self.graph, self.session.plan, self.catalog, max_mem_bytes=max_mem_bytes)
 
 
 def open_session(job: Job) -> Ready:

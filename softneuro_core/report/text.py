@@ -43,6 +43,8 @@ def _against_best(found: Explanation) -> str:
     assert found.table_us is not None
     if found.table_us <= found.best_us * (1 + 1e-9):
         return " (no plan is faster)" if found.certificate.get("exact") else ""
+    if "in_situ_us" in found.predictions:
+        return f"; {show_us(found.best_us)} is the least there, but whole runs decided"
     return f"; the best plan now is {show_us(found.best_us)}: tune again"
 
 
@@ -130,7 +132,8 @@ def reference_line(layers: tuple[str, ...]) -> str:
     if not layers:
         return "reference: no layer uses it"
     more = f" and {len(layers) - 8} more" if len(layers) > 8 else ""
-    return f"reference: {len(layers)} layers use it: {', '.join(layers[:8])}{more}"
+    count = "1 layer uses" if len(layers) == 1 else f"{len(layers)} layers use"
+    return f"reference: {count} it: {', '.join(layers[:8])}{more}"
 
 
 def plan_summary(plan: Plan) -> str:
