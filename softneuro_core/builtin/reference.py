@@ -53,12 +53,22 @@ class LayerEvaluator:
         Raises :class:`RunError` naming the layer for whatever the operator refuses.
         """
         try:
-            made = self._run(arrays)
+            with np.errstate(all="ignore"):  # infinities and NaN are results like any other
+                made = self._run(arrays)
         except SoftneuroError:
             raise
         except Exception as error:  # numpy and onnx raise all kinds; the user needs the layer
             raise RunError(f"{self.layer.op}: {_first_line(error)}", layer=self.layer.name) from error
-        return [np.asarray(array) if isinstance(array, np.generic) else array for array in made]
+        return [_as_held(array) for array in made]
+
+
+def _as_held(array: Any) -> Any:
+    """A result as values hold it: arrays, never numpy scalars; strings as objects, whatever their length."""
+    if isinstance(array, np.generic):
+        array = np.asarray(array)
+    if isinstance(array, np.ndarray) and array.dtype.kind == "U":
+        return array.astype(object)
+    return array
 
 
 def _node_runner(evaluator: ReferenceEvaluator, layer: Layer) -> Callable[[Sequence[Any]], list[Any]]:

@@ -112,6 +112,9 @@ def _by_schema(walk: Inference, layer: Layer) -> list[Value | None]:
     for name, value in operands.items():
         array = walk.data(value)
         if array is not None and array.size <= MAX_DATA_ELEMENTS and array.dtype != object:
+            if layer.type == "Range" and array.size == 1:
+                array = array.reshape(())  # scalars of rank one are common; inference insists on rank zero
+                types[name] = helper.make_tensor_type_proto(value.dtype.onnx, ())
             data[name] = numpy_helper.from_array(np.asarray(array), name)
     versions = {"": schema.since_version} | {d: v for d, v in walk.graph.opsets.items() if d != layer.domain}
     versions[layer.domain] = schema.since_version if not layer.bodies else walk.graph.opsets.get(layer.domain, 1)
