@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from softneuro_core import estimate
 from softneuro_core.candidates import Candidate, Request, enumerate_adapters, enumerate_candidates
 from softneuro_core.catalog import Catalog
@@ -86,14 +88,15 @@ def transfer(graph: Graph, plan: Plan, catalog: Catalog, threads: int) -> Plan:
     """The plan's choices on another shape, or with routines missing: kept wherever they are legal."""
     from softneuro_core.tuning import assemble, plan_bodies
 
-    found = enumerate_candidates(graph, catalog, threads, Request.from_json(plan.request))
+    request = replace(Request.from_json(plan.request), force=(), limits={})  # bans and accuracy still hold
+    found = enumerate_candidates(graph, catalog, threads, request)
     wanted = {s.layers: s for s in plan.kernel_steps}
     bodies = plan_bodies(
         graph, lambda body, key: transfer(body, plan.bodies[key], catalog, threads) if (key in plan.bodies) else None
     )
     kernels = {c: _transferred(c, wanted, threads) for c in found}
     adapters = {a: Price(estimate.adapter_ns(a), source="estimate") for a in enumerate_adapters(found, catalog, {})}
-    form = formulate(found, Prices(kernels, adapters), catalog)
+    form = formulate(found, Prices(kernels, adapters), catalog, request)
     from softneuro_core.tuner.exact import ExactTuner
 
     selection = ExactTuner().select(form.problem)

@@ -1,0 +1,179 @@
+"""Tuning end to end on the host and the fake device: measured, exact, replayed, forced, limited, and honest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_device
+import numpy as np
+import pytest
+import simulated_device
+
+import softneuro_core as sn
+from softneuro_core.candidates import Request
+from softneuro_core.costs import CostDatabase
+from softneuro_core.errors import InputError, PlanError, SelectionError
+from softneuro_core.plan import AdapterStep
+from softneuro_core.tuning import Tuned, tune_fully
+from tests.core.models import expected, image, residual
+
+SEGMENT_US = fake_device.FakeDevice().segment_us
+
+
+@pytest.fixture(scope="module")
+def catalog() -> sn.Catalog:
+    return sn.load_plugins(only=(), modules=[fake_device])
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CostDatabase]:
+    """One database for the module: each candidate is measured once, by whichever test comes first."""
+    with CostDatabase(tmp_path_factory.mktemp("costs") / "costs.sqlite") as opened:
+        yield opened
+
+
+def _tune(catalog: sn.Catalog, database: CostDatabase, **request: object) -> Tuned:
+    graph = sn.load(residual(), catalog=catalog)
+    return tune_fully(graph, Request(**request), threads=1, catalog=catalog, database=database)  # type: ignore[arg-type]
+
+
+def _check(plan: sn.Plan, catalog: sn.Catalog) -> None:
+    made = sn.Session(residual(), plan, catalog=catalog).run({"x": image()})["y"]
+    np.testing.assert_allclose(made, expected(residual(), {"x": image()})[0], rtol=1e-4, atol=1e-4)
+
+
+def test_every_step_is_measured_and_the_choice_is_exact(catalog: sn.Catalog, database: CostDatabase) -> None:
+    tuned = _tune(catalog, database)
+    assert tuned.plan.certificate["exact"] is True
+    assert {s.source for s in tuned.plan.steps} <= {"measured", "in-situ"}
+    assert set(tuned.plan.predictions) == {"isolated_us", "in_situ_us", "whole_us"}
+    assert not tuned.problems
+    assert [layer for s in tuned.plan.kernel_steps for layer in s.layers] == [
+        layer.name for layer in tuned.form.graph.layers
+    ]
+    _check(tuned.plan, catalog)
+
+
+def test_a_second_tuning_measures_nothing(catalog: sn.Catalog, database: CostDatabase) -> None:
+    _tune(catalog, database)
+    before = len(database)
+    measured: list[str] = []
+
+    class Watch:
+        def start(self, total: int, what: str) -> None:
+            measured.append(what)
+
+        def advance(self, count: int = 1, text: str = "") -> None:
+            """Not of interest."""
+
+        def note(self, text: str) -> None:
+            """Not of interest."""
+
+    graph = sn.load(residual(), catalog=catalog)
+    tune_fully(graph, Request(), threads=1, catalog=catalog, database=database, progress=Watch())
+    assert len(database) == before
+    assert "measuring" not in measured
+
+
+def test_a_forced_device_is_used_with_its_transfers_and_one_segment(
+    catalog: sn.Catalog, database: CostDatabase
+) -> None:
+    plan = _tune(catalog, database, force=("fake@conv1", "fake@conv2")).plan
+    by_layer = {s.layers[-1]: s for s in plan.kernel_steps}
+    assert by_layer["conv1"].routine.startswith("fake/")
+    assert by_layer["conv2"].routine.startswith("fake/")
+    transfers = [s for s in plan.steps if isinstance(s, AdapterStep) and s.adapter == "cpu/transfer"]
+    assert {s.src.partition(":")[0] for s in transfers} == {"cpu", "fake"}
+    _check(plan, catalog)
+
+
+def test_segments_are_part_of_the_objective(catalog: sn.Catalog, database: CostDatabase) -> None:
+    tuned = _tune(catalog, database, force=("fake@conv1", "cpu@relu1", "fake@conv2"))
+    options = [tuned.form.problem.options[i] for i in tuned.selection.chosen]
+    kernels = sum(o.time_ns for o in options)
+    edges = sum(
+        tuned.form.problem.conversions[value][edge].time_ns
+        for value, tree in tuned.selection.conversions.items()
+        for edge in tree
+    )
+    runs = sum(
+        1 for a, b in zip([None, *options], options, strict=False) if b.device and (not a or a.device != b.device)
+    )
+    assert runs >= 2
+    assert tuned.selection.time_ns == kernels + edges + runs * SEGMENT_US * 1000
+
+
+def test_forbidden_routines_and_devices_are_not_used(catalog: sn.Catalog, database: CostDatabase) -> None:
+    plan = _tune(catalog, database, forbid=("fake",)).plan
+    assert {s.routine.partition("/")[0] for s in plan.kernel_steps} == {"cpu"}
+    with pytest.raises(SelectionError, match="no routine is left for Conv") as caught:
+        _tune(catalog, database, forbid=("cpu@Conv", "fake@Conv"))
+    assert caught.value.layer == "conv1"
+
+
+def test_contradicting_pins_are_told(catalog: sn.Catalog, database: CostDatabase) -> None:
+    with pytest.raises(SelectionError, match="no routine is left"):
+        _tune(catalog, database, force=("fake@fc", "cpu@fc"))
+    with pytest.raises(InputError, match="no layer or operator is called 'nope'"):
+        _tune(catalog, database, force=("cpu@nope",))
+
+
+def test_limits_are_checked(catalog: sn.Catalog, database: CostDatabase) -> None:
+    with pytest.raises(InputError, match="unknown limits"):
+        _tune(catalog, database, limits={"beauty": 1.0})
+    generous = _tune(catalog, database, limits={"constant_bytes": 1e9})
+    assert generous.selection.uses[0] <= 1e9
+    with pytest.raises(SelectionError):
+        _tune(catalog, database, limits={"error": -1.0})
+
+
+def test_a_simulated_clock_needs_a_declared_scale(database: CostDatabase) -> None:
+    mixed = sn.load_plugins(only=(), modules=[simulated_device])
+    graph = sn.load(residual(), catalog=mixed)
+    plain = tune_fully(graph, Request(), threads=1, catalog=mixed, database=database)
+    assert "simulated" in plain.problems["device sim"]
+    assert not any(s.routine.startswith("sim/") for s in plain.plan.kernel_steps)
+    scaled = tune_fully(
+        graph, Request(clocks={"sim": 2.0}, force=("sim@conv1",)), threads=1, catalog=mixed, database=database
+    )
+    assert any(s.routine.startswith("sim/") for s in scaled.plan.kernel_steps)
+    assert any("simulated" in note for note in scaled.plan.notes)
+    _check(scaled.plan, mixed)
+
+
+def test_a_missing_device_is_named_when_a_plan_is_replayed(catalog: sn.Catalog, database: CostDatabase) -> None:
+    plan = _tune(catalog, database, force=("fake@conv1",)).plan
+    alone = sn.load_plugins(only=())
+    with pytest.raises(PlanError, match="fake_device.* is not installed"):
+        sn.Session(residual(), plan, catalog=alone)
+    with pytest.warns(sn.SoftneuroNotice, match="relaxed"):
+        session = sn.Session(residual(), plan, catalog=alone, relaxed=True)
+    assert {s.routine.partition("/")[0] for s in session.plan.kernel_steps} == {"cpu"}
+    _check(session.plan, alone)
+
+
+def test_a_plan_from_another_machine_runs_and_says_so(
+    catalog: sn.Catalog, database: CostDatabase, tmp_path: Path
+) -> None:
+    plan = _tune(catalog, database).plan
+    plan.save(tmp_path / "p.json")
+    text = (tmp_path / "p.json").read_text().replace(plan.machine["cpu"], "Another CPU")
+    (tmp_path / "p.json").write_text(text)
+    with pytest.warns(sn.SoftneuroNotice, match="from another machine"):
+        session = sn.Session(residual(), tmp_path / "p.json", catalog=catalog)
+    assert session.plan.steps == plan.steps
+
+
+def test_free_shapes_cannot_be_tuned(catalog: sn.Catalog) -> None:
+    with pytest.raises(InputError, match="free dimensions") as caught:
+        sn.tune(sn.load(residual("batch"), catalog=catalog), catalog=catalog, budget_s=0)
+    assert "shapes=" in str(caught.value)
+
+
+def test_a_used_up_budget_still_gives_a_plan(catalog: sn.Catalog) -> None:
+    graph = sn.load(residual(), catalog=catalog)
+    with CostDatabase(":memory:") as empty:
+        plan = sn.tune(graph, threads=1, budget_s=0.01, catalog=catalog, database=empty)
+    assert any("unprofiled" in note for note in plan.notes)
+    _check(plan, catalog)
