@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
@@ -26,6 +26,10 @@ class Const:
     def __post_init__(self) -> None:
         object.__setattr__(self, "array", np.asarray(self.array))
 
+
+T = TypeVar("T")
+REBIRTHS = 2000
+"""The allocator hands a freed place out again soon; this many small objects take less than a millisecond."""
 
 Operand = np.ndarray | Const | None
 """An activation, a constant, or an optional input that is absent."""
@@ -75,9 +79,15 @@ class Case:
         """The same case on other inputs of the same kind: each array's own elements, shuffled."""
         return replace(self, inputs={n: _shuffled(a, seed, n) for n, a in self.inputs.items()})
 
-    def with_constants(self, turns: int) -> Case:
-        """The same case with the elements of every float constant moved on by ``turns`` places."""
-        moved = {n: np.roll(a, turns) if a.dtype.kind == "f" else a for n, a in self.constants.items()}
+    def with_constants(self, turns: int, identities: frozenset[int] = frozenset()) -> Case:
+        """The same case with the elements of every float constant moved on by ``turns`` places.
+
+        The new arrays take one of ``identities`` (``id`` of arrays that are gone) where they can.
+        """
+        moved = {}
+        for name, array in self.constants.items():
+            moved[name] = first_with_id(lambda like=array: np.empty_like(like), identities)  # type: ignore[misc]
+            moved[name][...] = np.roll(array, turns) if array.dtype.kind == "f" else array
         return replace(self, constants=moved)
 
     def astype(self, dtype: np.dtype) -> Case:
@@ -99,6 +109,14 @@ def _is_float(dtype: np.dtype) -> bool:
 def _shuffled(array: np.ndarray, seed: int, name: str) -> np.ndarray:
     order = np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(array.size)
     return array.reshape(-1)[order].reshape(array.shape)
+
+
+def first_with_id(make: Callable[[], T], identities: frozenset[int]) -> T:
+    """What ``make`` gives, tried until it lies where an object of one of these ids was (or long enough)."""
+    tried = [make()]
+    while identities and len(tried) < REBIRTHS and id(tried[-1]) not in identities:
+        tried.append(make())
+    return tried[-1]
 
 
 def single(

@@ -42,10 +42,11 @@ class Conversion:
 
     def value(self) -> Value:
         """A value named ``x`` of this shape; with scale and zero point where a spec is quantised."""
-        quantised = self.dtype.is_float and {self.src.dtype.name, self.dst.dtype.name} & set(QUANTISED)
-        zero = 3 if "int8" in quantised else 130 if quantised else 0
-        dtype = np.dtype(np.int8 if zero == 3 else np.uint8)
-        numbers = QParams(np.array(0.03, np.float32), np.array(zero, dtype)) if quantised else None
+        schemes = {self.src.dtype.name, self.dst.dtype.name} & set(QUANTISED) if self.dtype.is_float else set()
+        numbers = None
+        if schemes:
+            zero = np.array(3, np.int8) if "int8" in schemes else np.array(130, np.uint8)
+            numbers = QParams(np.array(0.03, np.float32), zero)
         return Value("x", self.dtype, self.shape, qparams=numbers)
 
     def array(self, seed: int) -> np.ndarray:

@@ -99,7 +99,7 @@ def _compare_reals(
     special = ~np.isfinite(rounded)
     same = np.where(special, (actual == rounded) | (np.isnan(actual) & np.isnan(rounded)), np.isfinite(actual))
     if not same.all():
-        at = tuple(int(i[0]) for i in np.nonzero(~same))
+        at = _where(~same)
         text = f"is {_at(actual, at)} at {at}, wanted {_at(rounded, at)}: NaN and infinity must come out as they should"
         return Error(np.inf, np.inf, text)
     goal = np.where(special, 0.0, rounded if accuracy == 0 else wanted)

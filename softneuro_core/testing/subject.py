@@ -14,7 +14,6 @@ from softneuro_core.routine import Kernel
 from softneuro_core.testing.measure import Expected
 
 CHECKS = {
-    "legal": "every region the routine names follows the rule of Region",
     "offers": "offers() returns Offers whose specs fit the region",
     "pure": "offers() (accepts(), error()) gives the same answer again and changes nothing",
     "fast": "offers() takes less than a millisecond",
@@ -31,7 +30,7 @@ CHECKS = {
     "scratch": "scratch is written before it is read",
     "state": "a run does not depend on the runs before it",
     "prepare-twice": "a second prepare gives a kernel with the same results, and leaves the first one alone",
-    "prepare-cache": "other constants in a region that looks the same give other results",
+    "prepare-cache": "kernels for regions that look the same but hold other constants do not mix",
     "offset": "any aligned place in memory will do",
     "threads": "the number of threads changes no bit, unless the offer says so",
     "inplace": "an offer that may run in place is right in place as well",
@@ -68,6 +67,14 @@ class Report:
     max_error: float = 0.0
     """Largest error by the largest output, over all offers and outputs; for integers in steps."""
     nmse: float = 0.0
+    skipped: str = ""
+    """Why nothing could be said: the reference itself fails on the case."""
+
+    def merged(self, other: Report) -> Report:
+        """Both together."""
+        worst, nmse = max(self.max_error, other.max_error), max(self.nmse, other.nmse)
+        findings = self.findings + other.findings
+        return Report(self.offers + other.offers, findings, worst, nmse, self.skipped or other.skipped)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +96,11 @@ class Subject:
     inplace: int | None = None
     deterministic: bool = True
     strided: frozenset[int] = frozenset()
-    renewed: Callable[[int], Subject | None] = field(default=lambda turns: None)
-    """The same subject with other constants, numbered; None where that makes no sense."""
+    identities: frozenset[int] = frozenset()
+    """Ids of the objects a careless cache may use as keys."""
+    renewed: Callable[[int, frozenset[int]], Subject | None] = field(default=lambda turns, identities: None)
+    """The same subject with other constants, numbered, in objects with the given ids if these are free; None where
+    that makes no sense."""
 
     def target(self, threads: int = 1) -> Target:
         return self.catalog.target(self.device, threads)
