@@ -109,7 +109,8 @@ def tune_fully(
         )
     own_database = database is None
     progress = progress or Silent()
-    database = database or CostDatabase(on_note=progress.note)
+    if database is None:
+        database = CostDatabase(on_note=progress.note)
     task = _Task(
         catalog or load_plugins(),
         threads or usable_cores(),
@@ -277,7 +278,7 @@ def _disagreements(tuned: Tuned, isolated: Prices, seen: InPlace) -> dict[Correc
 def _as_seen(tuned: Tuned, isolated: Prices, seen: InPlace) -> Tuned:
     """The plan with the times seen in place as its own: they are what the runtime will pay."""
     plan = tuned.plan
-    steps = tuple(replace(s, us=us, source="in-situ") for s, us in zip(plan.steps, seen.step_us, strict=True))
+    steps = tuple(replace(s, us=round(us, 3), source="in-situ") for s, us in zip(plan.steps, seen.step_us, strict=True))
     chosen = chosen_candidates(tuned.form, tuned.selection)
     alone = sum(isolated.kernels[c].time_ns for c in chosen) / 1000
     alone += sum(s.us for s in plan.steps if isinstance(s, AdapterStep))

@@ -145,7 +145,7 @@ def test_a_simulated_clock_needs_a_declared_scale(database: CostDatabase) -> Non
 def test_a_missing_device_is_named_when_a_plan_is_replayed(catalog: sn.Catalog, database: CostDatabase) -> None:
     plan = _tune(catalog, database, force=("fake@conv1",)).plan
     alone = sn.load_plugins(only=())
-    with pytest.raises(PlanError, match="fake_device.* is not installed"):
+    with pytest.raises(PlanError, match=r"fake_device.* is not installed"):
         sn.Session(residual(), plan, catalog=alone)
     with pytest.warns(sn.SoftneuroNotice, match="relaxed"):
         session = sn.Session(residual(), plan, catalog=alone, relaxed=True)
