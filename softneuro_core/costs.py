@@ -31,7 +31,7 @@ _PUT = "INSERT OR REPLACE INTO costs (digest, context, key, cost) VALUES (?, ?, 
 _CHUNK = 400
 """Digests in one query: SQLite before 3.32 takes at most 999 parameters."""
 PATIENCE_S = 5.0
-"""How long the first statement waits for another process's lock; later ones wait a twentieth of it."""
+"""How long a statement waits for another process's lock; once that was in vain, later ones wait a twentieth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,7 @@ class CostDatabase:
         self.path = ":memory:" if str(path) == ":memory:" else str(path or cache_folder() / FILE_NAME)
         self.notes: list[str] = []
         self.writable = True
+        self._patient = True
         self._on_note, self._patience_s = on_note, patience_s
         self._waiting: dict[tuple[CostKey, str], Cost] = {}
         self._connection = self._open()
@@ -162,6 +163,14 @@ class CostDatabase:
             self._after_failed_write(error, rows)
         else:
             self._waiting.clear()
+            self._be_patient(True)
+
+    def _be_patient(self, patient: bool) -> None:
+        """A file that stays locked must not slow the tuning down."""
+        if patient != self._patient:
+            self._patient = patient
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute(f"PRAGMA busy_timeout={int(self._patience_s * (1000 if patient else 50))}")
 
     def _write(self, rows: Sequence[tuple[str, str, str, str]]) -> None:
         self._connection.execute("BEGIN IMMEDIATE")
@@ -181,6 +190,7 @@ class CostDatabase:
                 self._write(rows)
                 self._waiting.clear()
             return
+        self._be_patient(False)
         self.note(f"cost database {self.path}: {error}; new costs are kept in memory meanwhile")
 
     def _read(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -295,7 +305,6 @@ class CostDatabase:
             connection.execute("BEGIN IMMEDIATE")  # a file we may not write, or that is locked, shows here
             connection.execute("SELECT digest, context, key, cost FROM costs LIMIT 1").fetchone()
             connection.execute("COMMIT")
-            connection.execute(f"PRAGMA busy_timeout={int(self._patience_s * 50)}")
         except BaseException:
             connection.close()
             raise
@@ -320,6 +329,7 @@ class CostDatabase:
 
     def _open_locked(self, cause: Exception) -> sqlite3.Connection:
         """A file another process holds, or whose disk is full: opened without a write, which later puts try again."""
+        self._patient = False
         connection = sqlite3.connect(
             self.path, timeout=self._patience_s / 20, isolation_level=None, check_same_thread=False
         )
