@@ -15,10 +15,20 @@ __version__ = "0.1.0"
 def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.conv_direct import DirectConv
     from softneuro_cpu_numba.depthwise import Depthwise
+    from softneuro_cpu_numba.elementwise import Map
     from softneuro_cpu_numba.gemm import MatrixProduct
+    from softneuro_cpu_numba.movement import movements
     from softneuro_cpu_numba.pool import Pool
 
-    return [DirectConv(), Depthwise(), MatrixProduct(), Pool("MaxPool", "max"), Pool("AveragePool", "average")]
+    pools = [Pool("MaxPool", "max"), Pool("AveragePool", "average")]
+    return [DirectConv(), Depthwise(), MatrixProduct(), *pools, Map(), *movements()]
+
+
+@hookimpl
+def softneuro_adapters() -> Iterable[Adapter]:
+    from softneuro_cpu_numba.adapters import ToOtherLayout
+
+    return [ToOtherLayout()]
 
 
 @hookimpl

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from softneuro_core.device import Target
+from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC, Layout
-from softneuro_cpu_numba.epilogues import Epilogue, epilogue_regions, parse_epilogue
+from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
 from softneuro_cpu_numba.tiles import (
     BLOCK_BYTES,
@@ -62,7 +63,7 @@ class Convolution:
 
 def convolution_of(region: Region) -> Convolution | None:
     """The region as a float32 Conv with constant weights, or None."""
-    epilogue = parse_epilogue(region)
+    epilogue = parse_epilogue(region, axis=1)
     if epilogue is None:
         return None
     conv = epilogue.main
@@ -79,7 +80,9 @@ def convolution_of(region: Region) -> Convolution | None:
         return None
     weights = w.data.reshape(w.data.shape[0], w.data.shape[1], *window.kernel)
     groups = int(conv.attrs.get("group", 1))
-    return Convolution(window, groups, weights, None if bias is None else bias.data, epilogue)
+    own = None if bias is None else bias.data
+    added = [b for b in (own, epilogue.bias) if b is not None]
+    return Convolution(window, groups, weights, sum(added) if added else None, epilogue)
 
 
 def geometry_table(window: Window, channels: int, layout: Layout, channel_first: bool) -> tuple[int, ...]:

@@ -7,11 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from softneuro_core.device import Target
+from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
-from softneuro_cpu_numba.epilogues import epilogue_regions
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from softneuro_core.device import Target
+from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
-from softneuro_cpu_numba.epilogues import Epilogue, epilogue_regions, parse_epilogue
+from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
 from softneuro_cpu_numba.tiles import BLOCK_BYTES, pack_bias, pack_columns, split, tile_for_rows
 from softneuro_cpu_numba.windows import NCHW_F32, is_f32, product
@@ -40,7 +41,7 @@ class Product:
 
 def product_of(region: Region) -> Product | None:
     """The region as a float32 matrix product, or None."""
-    epilogue = parse_epilogue(region)
+    epilogue = parse_epilogue(region, axis=-1)
     if epilogue is None or not is_f32(*region.inputs, *region.constants, *region.outputs):
         return None
     layer = epilogue.main
@@ -60,7 +61,10 @@ def _gemm(layer: Layer, epilogue: Epilogue) -> Product | None:
         return None
     k = a.static_shape[0 if trans_a else 1]
     matrix = None if b.data is None else (b.data.T if trans_b else b.data)[None] * np.float32(alpha)
-    row = None if c is None else np.broadcast_to(np.asarray(c.data).reshape(-1) * np.float32(beta), (n,))
+    row = epilogue.bias
+    if c is not None:
+        own = np.broadcast_to(np.asarray(c.data).reshape(-1) * np.float32(beta), (n,))
+        row = own if row is None else own + row
     return Product(epilogue, (), m, n, k, a, b, trans_a, trans_b, matrix, row)
 
 
@@ -73,11 +77,11 @@ def _matmul(layer: Layer, epilogue: Epilogue) -> Product | None:
     k = a.static_shape[-1]
     if b.data is not None and b.data.size == k * n:  # one matrix for all batches: more rows
         return Product(
-            epilogue, (), product(batch) * m, n, k, a, b, False, False, b.data.reshape(1, k, n), None
+            epilogue, (), product(batch) * m, n, k, a, b, False, False, b.data.reshape(1, k, n), epilogue.bias
         )
     if b.data is not None:
         return None
-    return Product(epilogue, tuple(batch), m, n, k, a, b, False, False, None, None)
+    return Product(epilogue, tuple(batch), m, n, k, a, b, False, False, None, epilogue.bias)
 
 
 class MatrixProduct(Routine):

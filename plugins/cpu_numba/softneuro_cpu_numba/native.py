@@ -42,16 +42,18 @@ Factory = TypeVar("Factory", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class In:
-    """Stands in an argument list for the address of input ``index``."""
+    """Stands in an argument list for the address of input ``index`` plus ``offset`` bytes."""
 
     index: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Out:
-    """Stands in an argument list for the address of output ``index``."""
+    """Stands in an argument list for the address of output ``index`` plus ``offset`` bytes."""
 
     index: int
+    offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,10 @@ def _resolve(argument: Argument, inputs: Sequence[Any], outputs: Sequence[Any], 
     match argument:
         case None:
             return 0
-        case In(index):
-            return int(inputs[index].address)
-        case Out(index):
-            return int(outputs[index].address)
+        case In(index, offset):
+            return int(inputs[index].address) + offset
+        case Out(index, offset):
+            return int(outputs[index].address) + offset
         case Scratch(offset):
             assert scratch is not None
             return scratch.address + offset

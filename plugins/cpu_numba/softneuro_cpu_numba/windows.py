@@ -47,9 +47,7 @@ def _pair(values: Sequence[int]) -> tuple[int, int]:
     return (1, int(values[0])) if len(values) == 1 else (int(values[0]), int(values[1]))
 
 
-def window_of(
-    layer: Layer, shape: Sequence[int], out_shape: Sequence[int], kernel: Sequence[int]
-) -> Window | None:
+def window_of(layer: Layer, shape: Sequence[int], out_shape: Sequence[int], kernel: Sequence[int]) -> Window | None:
     """The window ``layer`` slides over ``shape`` (N, C, spatial ...); None for more than two spatial axes."""
     spatial = len(shape) - 2
     if spatial not in (1, 2) or len(kernel) != spatial or len(out_shape) != spatial + 2:

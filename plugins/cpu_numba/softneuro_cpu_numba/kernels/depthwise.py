@@ -36,7 +36,16 @@ def nchw(act, three, unit_stride):
     def run(args, begin, end, scratch):
         x, weights, biases, res, y = f32(args[0]), f32(args[1]), f32(args[2]), args[3], f32(args[4])
         channels, h, w, oh, ow = args[6], args[7], args[8], args[9], args[10]
-        kh, kw, sh, sw, dh, dw, pt, pl = (args[11], args[12], args[13], args[14], args[15], args[16], args[17], args[18])
+        kh, kw, sh, sw, dh, dw, pt, pl = (
+            args[11],
+            args[12],
+            args[13],
+            args[14],
+            args[15],
+            args[16],
+            args[17],
+            args[18],
+        )
         p0, p1 = float_arg(args[19]), float_arg(args[20])
         residual = f32(res)
         if unit_stride:
@@ -106,7 +115,16 @@ def nhwc(act, three):
     def run(args, begin, end, scratch):
         x, weights, biases, res, y = f32(args[0]), f32(args[1]), f32(args[2]), args[3], f32(args[4])
         c, h, w, oh, ow = args[6], args[7], args[8], args[9], args[10]
-        kh, kw, sh, sw, dh, dw, pt, pl = (args[11], args[12], args[13], args[14], args[15], args[16], args[17], args[18])
+        kh, kw, sh, sw, dh, dw, pt, pl = (
+            args[11],
+            args[12],
+            args[13],
+            args[14],
+            args[15],
+            args[16],
+            args[17],
+            args[18],
+        )
         p0, p1 = float_arg(args[19]), float_arg(args[20])
         residual = f32(res)
         for task in range(begin, end):

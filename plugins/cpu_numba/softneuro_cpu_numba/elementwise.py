@@ -1,0 +1,194 @@
+"""Elementwise layers, alone or as a tree of several in one pass over memory (``cpu/map``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.routine import Kernel, Offer, Routine
+from softneuro_core.spec import NCHW, NHWC, Layout, TensorSpec
+from softneuro_cpu_numba.expressions import ELEMENTWISE, Expression, expression_of
+from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
+from softneuro_cpu_numba.strides import Axis, broadcast_axes
+
+MAX_OUTER, MAX_OPERANDS, MAX_LAYERS = 6, 6, 8
+TASK_ELEMENTS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A region as one expression: statements, leaves (constants and inputs, by position), numbers, error."""
+
+    statements: tuple[str, ...]
+    leaves: tuple[Value, ...]
+    numbers: tuple[float, ...]
+    error: float
+
+
+def tree_of(region: Region) -> Tree | None:
+    """The region as an expression over its leaves, None if any layer is not elementwise."""
+    if any(v.is_object or 0 in v.static_shape for layer in region.layers for v in (*layer.operands, *layer.results)):
+        return None
+    names: dict[Value, str] = {}
+    statements: list[str] = []
+    leaves: list[Value] = []
+    numbers: list[float] = []
+    error = 0.0
+    for i, layer in enumerate(region.layers):
+        found = expression_of(layer)
+        if found is None:
+            return None
+        words = {}
+        for place in found.inputs:
+            value = layer.inputs[place]
+            assert value is not None
+            if value not in names:
+                names[value] = words[place] = f"a{len(leaves)}"
+                leaves.append(value)
+            else:
+                words[place] = names[value]
+        skipped = [v for j, v in enumerate(layer.inputs) if v is not None and j not in found.inputs]
+        if any(not v.is_constant for v in skipped):
+            return None
+        name = "r" if layer is region.exit else f"t{i}"
+        statements.append(f"{name} = {_filled(found, words, len(numbers))}")
+        names[layer.results[0]] = name
+        numbers += found.numbers
+        error = max(error, found.error) if i == 0 else error + found.error
+    if len(leaves) > MAX_OPERANDS or len(numbers) > 8:
+        return None
+    return Tree(tuple(statements), tuple(leaves), tuple(numbers), error)
+
+
+def _filled(expression: Expression, words: dict[int, str], first: int) -> str:
+    places = [words.get(i, "") for i in range(max(words) + 1)]
+    names = {f"p{i}": f"p{first + i}" for i in range(len(expression.numbers))}
+    return expression.text.format(*places, **names)
+
+
+class Map(Routine):
+    """Any tree of elementwise layers over operands of any type, broadcast, in NCHW and NHWC."""
+
+    name = "cpu/map"
+
+    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
+        if exit.type not in ELEMENTWISE or exit.domain:
+            return
+        yield (exit,)
+        whole = _grown(graph, exit)
+        if len(whole) > 1:
+            yield whole
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        tree = tree_of(region)
+        if tree is None:
+            return
+        result = region.outputs[0]
+        rank = len(result.static_shape)
+        for layout in (NCHW, NHWC) if rank >= 3 else (NCHW,):
+            specs = tuple(_spec(v, rank, layout) for v in region.inputs)
+            axes = _axes(tree, region, layout)
+            if len(axes) <= MAX_OUTER:
+                out = TensorSpec("cpu", result.dtype, layout)
+                yield Offer(specs, (out,), accuracy=tree.error, inplace=_inplace(region, result))
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        tree = tree_of(region)
+        assert tree is not None
+        layout = offer.outputs[0].layout
+        axes = _axes(tree, region, layout)
+        rows, inner, outer = _rows(axes, len(tree.leaves))
+        per_row = max(1, TASK_ELEMENTS // inner)
+        operands = [
+            aligned(_stored(v, region, layout)) if v.is_constant else In(region.inputs.index(v)) for v in tree.leaves
+        ]
+        table: list[int] = []
+        for i in range(len(tree.leaves)):
+            steps = [axis.steps[i] for axis in outer]
+            table += [axes[-1].steps[i] if axes else 0, *steps, *[0] * (MAX_OUTER - len(steps))]
+        if not axes or (len(axes) == 1 and rows > 1):
+            table = _flat_table(axes, len(tree.leaves), inner)
+            outer = [Axis(rows, ())]
+        sizes = [axis.size for axis in outer]
+        dtypes = tuple(v.dtype.name for v in tree.leaves)
+        return NativeKernel(
+            address_of(
+                "elementwise", "mapped", dtypes=dtypes, out=region.outputs[0].dtype.name, statements=tree.statements
+            ),
+            (
+                *(*operands, Out(0), rows, inner, per_row, len(outer), 0),
+                *(*sizes, *[1] * (MAX_OUTER - len(sizes)), *table, *tree.numbers),
+            ),
+            -(-rows // per_row),
+        )
+
+
+def _grown(graph: Graph, exit: Layer) -> tuple[Layer, ...]:
+    """The exit with every elementwise float32 layer before it that feeds only this tree, largest first."""
+    shape, dtype = exit.results[0].shape, exit.results[0].dtype
+    inside = {exit}
+    outputs = set(graph.outputs)
+    queue = [exit]
+    while queue and len(inside) < MAX_LAYERS:
+        for value in queue.pop(0).operands:
+            maker = graph.producers.get(value)
+            if maker is None or maker in inside or maker.type not in ELEMENTWISE or maker.domain:
+                continue
+            same = value.shape == shape and value.dtype is dtype and maker.inputs[0] is not None
+            users = graph.consumers.get(value, ())
+            if same and value not in outputs and inside.issuperset(users) and len(maker.results) == 1:
+                inside.add(maker)
+                queue.append(maker)
+    return tuple(sorted(inside, key=graph.index.__getitem__))
+
+
+def _spec(value: Value, rank: int, layout: Layout) -> TensorSpec:
+    """Operands of the result's rank share its layout; smaller ones lie in plain order."""
+    return TensorSpec("cpu", value.dtype, layout if len(value.static_shape) == rank else NCHW)
+
+
+def _stored(value: Value, region: Region, layout: Layout) -> np.ndarray:
+    rank = len(region.outputs[0].static_shape)
+    assert value.data is not None
+    return _spec(value, rank, layout).layout.pack(np.asarray(value.data))
+
+
+def _axes(tree: Tree, region: Region, layout: Layout) -> list[Axis]:
+    shape = region.outputs[0].static_shape
+    operands = [(v.static_shape, _spec(v, len(shape), layout).layout) for v in tree.leaves]
+    return broadcast_axes(shape, layout, operands)
+
+
+def _rows(axes: list[Axis], operands: int) -> tuple[int, int, list[Axis]]:
+    """Rows, their length, and the loops over rows. One flat run is cut into rows where it divides."""
+    if not axes:
+        return 1, 1, []
+    outer = axes[:-1]
+    inner = axes[-1].size
+    if not outer:
+        cut = (
+            next((c for c in range(TASK_ELEMENTS, 63, -1) if inner % c == 0), inner) if inner > TASK_ELEMENTS else inner
+        )
+        return inner // cut, cut, []
+    return math.prod(a.size for a in outer), inner, outer
+
+
+def _flat_table(axes: list[Axis], operands: int, inner: int) -> list[int]:
+    table: list[int] = []
+    for i in range(operands):
+        step = axes[-1].steps[i] if axes else 0
+        table += [step, step * inner, *[0] * (MAX_OUTER - 1)]
+    return table
+
+
+def _inplace(region: Region, result: Value) -> int | None:
+    """The first operand the result may overwrite: same shape and element size (and so the same layout)."""
+    for i, value in enumerate(region.inputs):
+        if value.shape == result.shape and value.dtype.itemsize == result.dtype.itemsize:
+            return i
+    return None

@@ -1,0 +1,234 @@
+"""Layers that move elements unchanged: one routine, a table of how each operator maps out to in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.graph import Layer, Region, Value
+from softneuro_core.routine import EXACT, Kernel, Offer, Routine
+from softneuro_core.spec import NCHW, NHWC, Layout, TensorSpec
+from softneuro_cpu_numba.copies import (
+    MOVABLE_SIZES,
+    AliasKernel,
+    Block,
+    copy_kernel,
+    is_expressible,
+    is_whole,
+)
+from softneuro_cpu_numba.native import aligned
+from softneuro_cpu_numba.strides import Axis
+from softneuro_cpu_numba.windows import storage_strides, text
+
+Strides = Sequence[int]
+Blocks = list[Block]
+Plan = Callable[[Layer, list[Strides], list[Strides]], Blocks | None]
+"""(layer, strides of every input, strides of every output) -> blocks, None where the form is not covered."""
+
+
+def constant(layer: Layer, position: int, attribute: str = "") -> list[int] | None:
+    """Integers given as a constant input or, in older opsets, as an attribute."""
+    value = layer.inputs[position] if position < len(layer.inputs) else None
+    if value is not None:
+        return None if value.data is None else [int(v) for v in np.asarray(value.data).reshape(-1)]
+    return [int(v) for v in layer.attrs[attribute]] if attribute in layer.attrs else None
+
+
+def shape_of(layer: Layer, position: int = 0) -> tuple[int, ...]:
+    value = layer.inputs[position]
+    assert value is not None
+    return value.static_shape
+
+
+def nest(shape: Sequence[int], source: Strides, out: Strides) -> tuple[Axis, ...]:
+    """Loops over a shape whose axes step alike in both."""
+    return tuple(Axis(n, (a, b)) for n, a, b in zip(shape, source, out, strict=True))
+
+
+def plain_strides(shape: Sequence[int]) -> list[int]:
+    return storage_strides(NCHW, shape)
+
+
+def _reshape(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+    shape, made = shape_of(layer), layer.results[0].static_shape
+    if list(outs[0]) == plain_strides(made):
+        return [Block(nest(shape, ins[0], plain_strides(shape)), 0)]
+    if list(ins[0]) == plain_strides(shape):
+        return [Block(nest(made, plain_strides(made), outs[0]), 0)]
+    return None
+
+
+def _transpose(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+    shape = shape_of(layer)
+    order = list(layer.attrs.get("perm") or reversed(range(len(shape))))
+    return [Block(nest([shape[a] for a in order], [ins[0][a] for a in order], outs[0]), 0)]
+
+
+def _concat(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+    axis = int(layer.attrs["axis"]) % len(layer.results[0].static_shape)
+    blocks, at, number = [], 0, 0
+    for position, (value, strides) in enumerate(zip(layer.inputs, ins, strict=True)):
+        assert value is not None
+        source: int | np.ndarray = number
+        if value.data is not None:
+            source, strides = aligned(np.ascontiguousarray(value.data)), plain_strides(value.static_shape)
+        else:
+            number += 1
+        if value.size:
+            blocks.append(Block(nest(shape_of(layer, position), strides, outs[0]), source, 0, 0, at * outs[0][axis]))
+        at += value.static_shape[axis]
+    return blocks
+
+
+def _split(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+    axis = int(layer.attrs.get("axis", 0)) % len(shape_of(layer))
+    blocks, at, number = [], 0, 0
+    for value in layer.outputs:
+        if value is None:
+            return None
+        blocks.append(Block(nest(value.static_shape, ins[0], outs[number]), 0, at * ins[0][axis], number))
+        at += value.static_shape[axis]
+        number += 1
+    return blocks
+
+
+def _slice(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+    shape, made = shape_of(layer), layer.results[0].static_shape
+    starts, ends = constant(layer, 1, "starts"), constant(layer, 2, "ends")
+    if starts is None or ends is None or any(v is not None and v.data is None for v in layer.inputs[1:]):
+        return None
+    axes = constant(layer, 3, "axes") or list(range(len(starts)))
+    steps = constant(layer, 4) or [1] * len(starts)
+    strides, offset = list(ins[0]), 0
+    for start, axis, step in zip(starts, axes, steps, strict=True):
+        axis %= len(shape)
+        first = slice(start, None, step).indices(shape[axis])[0]
+        offset += first * strides[axis]
+        strides[axis] *= step
+    return [Block(nest(made, strides, outs[0]), 0, offset)]
+
+
+def _pad(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+    shape, made = shape_of(layer), layer.results[0].static_shape
+    pads = constant(layer, 1, "pads" if "pads" in layer.attrs else "paddings")
+    axes = constant(layer, 3) or list(range(len(shape)))
+    value = layer.inputs[2] if len(layer.inputs) > 2 else None
+    if text(layer.attrs.get("mode", "constant")) != "constant" or pads is None or min(pads, default=0) < 0:
+        return None
+    if any(v is not None and v.data is None for v in layer.inputs[1:]):
+        return None
+    fill = np.zeros(1, layer.results[0].dtype.numpy)
+    fill[0] = np.asarray(value.data).reshape(-1)[0] if value is not None else layer.attrs.get("value", 0)
+    before = [0] * len(shape)
+    for i, axis in enumerate(axes):
+        before[axis % len(shape)] = pads[i]
+    offset = sum(b * s for b, s in zip(before, outs[0], strict=True))
+    blocks = [Block(nest(shape, ins[0], outs[0]), 0, 0, 0, offset)] if np.prod(shape) else []
+    low, extent = [0] * len(shape), list(made)
+    for axis, size in enumerate(shape):  # two slabs an axis, within what is left of the axes before
+        for start, stop in ((0, before[axis]), (before[axis] + size, made[axis])):
+            slab = [*extent[:axis], stop - start, *extent[axis + 1 :]]
+            at = sum(a * s for a, s in zip([*low[:axis], start, *low[axis + 1 :]], outs[0], strict=True))
+            if np.prod(slab):
+                blocks.append(Block(nest(slab, [0] * len(shape), outs[0]), aligned(fill), 0, 0, at))
+        low[axis], extent[axis] = before[axis], size
+    return blocks
+
+
+def _expand(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+    shape, made = shape_of(layer), layer.results[0].static_shape
+    steps = [0 if n == 1 else s for n, s in zip(shape, ins[0], strict=True)]
+    return [Block(nest(made, [0] * (len(made) - len(shape)) + steps, outs[0]), 0)]
+
+
+def _depth_to_space(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+    n, c, h, w = shape_of(layer)
+    b = int(layer.attrs["blocksize"])
+    i, o = ins[0], outs[0]
+    deep = c // (b * b)
+    column_first = text(layer.attrs.get("mode", "DCR")) == "CRD"
+    channel, up, across = (b * b, b, 1) if column_first else (1, b * deep, deep)
+    axes = (Axis(n, (i[0], o[0])), Axis(deep, (channel * i[1], o[1])), Axis(h, (i[2], b * o[2])))
+    inner = (Axis(b, (up * i[1], o[2])), Axis(w, (i[3], b * o[3])), Axis(b, (across * i[1], o[3])))
+    return [Block((*axes, *inner), 0)]
+
+
+def _space_to_depth(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+    n, c, h, w = shape_of(layer)
+    b = int(layer.attrs["blocksize"])
+    i, o = ins[0], outs[0]
+    axes = (Axis(n, (i[0], o[0])), Axis(c, (i[1], o[1])), Axis(h // b, (b * i[2], o[2])))
+    inner = (Axis(b, (i[2], b * c * o[1])), Axis(w // b, (b * i[3], o[3])), Axis(b, (i[3], c * o[1])))
+    return [Block((*axes, *inner), 0)]
+
+
+PLANS: Mapping[str, Plan] = {
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), _reshape),
+    "Transpose": _transpose,
+    "Concat": _concat,
+    "Split": _split,
+    "Slice": _slice,
+    "Pad": _pad,
+    "Expand": _expand,
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
+}
+MIXED = frozenset(["Transpose", "Reshape"])
+"""Operators that may read one layout and make the other; the rest keep the layout."""
+
+
+class Move(Routine):
+    """Concat, Split, Slice, Pad, Transpose, Expand and the Reshape family, of any element type."""
+
+    def __init__(self, operator: str) -> None:
+        self.name, self.pattern = f"cpu/{operator.lower()}", (operator,)
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        values = (*region.inputs, *region.outputs)
+        if any(v.is_object or v.dtype.itemsize not in MOVABLE_SIZES or 0 in v.static_shape for v in values):
+            return
+        if not region.inputs or region.exit.inputs[0] is None:
+            return
+        if region.exit.inputs[0].is_constant and region.exit.op != "Concat":
+            return
+        for ins, outs in self._layouts(region):
+            blocks = self._blocks(region, ins, outs)
+            if blocks is not None and is_expressible(blocks):
+                alias = 0 if is_whole(blocks, region.outputs[0].size) else None
+                yield Offer(_specs(region.inputs, ins), _specs(region.outputs, outs), accuracy=EXACT, inplace=alias)
+
+    def _layouts(self, region: Region) -> Iterable[tuple[Layout, Layout]]:
+        yield NCHW, NCHW
+        spatial = [len(v.static_shape) >= 3 for v in (*region.inputs, *region.outputs)]
+        if all(spatial):
+            yield NHWC, NHWC
+            if region.exit.op in MIXED:
+                yield from ((NCHW, NHWC), (NHWC, NCHW))
+        elif spatial[0] and region.exit.op == "Reshape":
+            yield NHWC, NCHW
+
+    def _blocks(self, region: Region, ins: Layout, outs: Layout) -> Blocks | None:
+        layer = region.exit
+        strides = [
+            storage_strides(ins, v.static_shape) if v is not None and not v.is_constant else [] for v in layer.inputs
+        ]
+        if layer.op == "Concat" and ins != NCHW and any(v is not None and v.is_constant for v in layer.inputs):
+            strides = [s or storage_strides(NCHW, shape_of(layer, i)) for i, s in enumerate(strides)]
+        return PLANS[layer.op](layer, strides, [storage_strides(outs, v.static_shape) for v in layer.results])
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        blocks = self._blocks(region, offer.inputs[0].layout, offer.outputs[0].layout)
+        assert blocks is not None
+        copy = copy_kernel(blocks, region.outputs[0].dtype.itemsize)
+        return AliasKernel(copy) if offer.inplace is not None else copy
+
+
+def _specs(values: Sequence[Value], layout: Layout) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec("cpu", v.dtype, layout) for v in values)
+
+
+def movements() -> list[Routine]:
+    """One routine for every operator of the table."""
+    return [Move(operator) for operator in PLANS]

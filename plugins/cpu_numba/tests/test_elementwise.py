@@ -1,0 +1,119 @@
+"""Elementwise layers and trees of them against the reference, in every layout offered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import check, node, random
+
+UNARY = ["Relu", "Sigmoid", "Tanh", "Exp", "Erf", "Sqrt", "Abs", "Neg", "Log", "Sin", "Cos", "Floor", "Round"]
+UNARY += ["HardSigmoid", "HardSwish", "LeakyRelu", "Reciprocal", "Softplus", "Softsign"]
+SHAPES = [(1,), (17,), (3, 8), (1, 3, 7), (2, 3, 4, 5), (1, 16, 33, 33), ()]
+
+
+@pytest.mark.parametrize("op", UNARY)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unary(op, shape):
+    if op == "Softsign" and shape == ():
+        pytest.skip("onnx.reference cannot compute it")
+    x = random(*shape)
+    x = np.abs(x) + np.float32(0.1) if op in ("Sqrt", "Log") else x * 4
+    check([node(op, "x", "y")], {"x": np.asarray(x, np.float32)}, expect=["cpu/map"])
+
+
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Max", "Min", "PRelu", "Less", "GreaterOrEqual", "Equal"])
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ((2, 3, 4, 5), (2, 3, 4, 5)),
+        ((2, 3, 4, 5), (3, 1, 1)),
+        ((2, 3, 4, 5), (1, 3, 1, 1)),
+        ((2, 3, 4, 5), (5,)),
+        ((2, 3, 4, 5), ()),
+        ((4, 17), (4, 1)),
+        ((1, 8, 6), (2, 8, 6)),
+    ],
+)
+def test_binary(op, a, b):
+    if op == "PRelu" and len(a) != 4 or (op == "PRelu" and b == ()):
+        pytest.skip("PRelu broadcasts one way")
+    x, y = random(*a), np.asarray(random(*b, seed=1), np.float32)
+    check([node(op, "ab", "y")], {"a": x, "b": y}, expect=["cpu/map"])
+    check([node(op, "ab", "y")], {"a": x}, {"b": y}, expect=["cpu/map"])
+    if op != "PRelu":
+        check([node(op, "ba", "y")], {"a": x, "b": y}, expect=["cpu/map"])
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "float64", "float16", "int8"])
+@pytest.mark.parametrize("op", ["Add", "Mul", "Sub", "Less", "Equal", "Max"])
+def test_binary_types(op, dtype):
+    a, b = random(3, 17, dtype=dtype), random(3, 17, dtype=dtype, seed=1)
+    check([node(op, "ab", "y")], {"a": a, "b": b}, expect=["cpu/map"])
+
+
+@pytest.mark.parametrize("op", ["And", "Or", "Xor"])
+def test_logical(op):
+    check([node(op, "ab", "y")], {"a": random(3, 9, dtype="bool"), "b": random(9, dtype="bool")}, expect=["cpu/map"])
+    check([node("Not", "a", "y")], {"a": random(3, 9, dtype="bool")}, expect=["cpu/map"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
+def test_where(dtype):
+    inputs = {"c": random(2, 3, 1, 5, dtype="bool"), "a": random(2, 3, 4, 5, dtype=dtype), "b": random(1, dtype=dtype)}
+    check([node("Where", "cab", "y")], inputs, expect=["cpu/map"])
+
+
+@pytest.mark.parametrize("source", ["float32", "float64", "float16", "int64", "int32", "bool", "uint8"])
+@pytest.mark.parametrize("to", [1, 11, 10, 7, 6, 9, 2])
+def test_cast(source, to):
+    x = random(2, 3, 17, dtype=source)
+    check([node("Cast", "x", "y", to=to)], {"x": x * 3 if source.startswith("float") else x})
+
+
+@pytest.mark.parametrize("exponent", [2.0, 0.5, 3.0, 1.7])
+def test_pow(exponent):
+    x = np.abs(random(3, 17))
+    check([node("Pow", "xe", "y")], {"x": x}, {"e": np.float32(exponent).reshape(())}, expect=["cpu/map"])
+
+
+def test_clip_forms():
+    low, high = np.float32(-0.5).reshape(()), np.float32(0.25).reshape(())
+    check([node("Clip", ["x", "lo", "hi"], "y")], {"x": random(3, 17)}, {"lo": low, "hi": high}, expect=["cpu/map"])
+    check([node("Clip", ["x", "", "hi"], "y")], {"x": random(3, 17)}, {"hi": high})
+    check([node("Clip", "x", "y", min=-0.5, max=0.5)], {"x": random(3, 17)}, opset=6, expect=["cpu/map"])
+
+
+def test_max_of_three():
+    check([node("Max", "abc", "y")], {"a": random(3, 7), "b": random(7), "c": random(3, 1)}, expect=["cpu/map"])
+
+
+def test_gelu_tree_is_one_kernel():
+    nodes = [
+        node("Div", ["x", "root"], "d"),
+        node("Erf", "d", "e"),
+        node("Add", ["e", "one"], "s"),
+        node("Mul", ["x", "s"], "m"),
+        node("Mul", ["m", "half"], "y"),
+    ]
+    scalars = {
+        "root": np.float32(2**0.5).reshape(()),
+        "one": np.float32(1).reshape(()),
+        "half": np.float32(0.5).reshape(()),
+    }
+    for shape in [(2, 7, 24), (1, 128, 1536)]:
+        check(nodes, {"x": random(*shape)}, scalars, expect=["cpu/map"])
+
+
+@pytest.mark.parametrize("op", ["Exp", "Tanh", "Erf", "Sigmoid", "Relu", "HardSwish"])
+def test_extremes(op):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, 88.0, 89.5, -87.0, -110.0, 1e30, -1e30] * 3, np.float32)
+    if op == "HardSwish":
+        x = x[np.isfinite(x)]
+    with np.errstate(all="ignore"):
+        check([node(op, "x", "y")], {"x": x}, expect=["cpu/map"])
+
+
+@pytest.mark.parametrize("op, low, high", [("Exp", -5, 0), ("Tanh", -1e-3, 1e-3), ("Erf", -1e-3, 1e-3), ("Erf", -4, 4)])
+def test_transcendental_accuracy(op, low, high):
+    """Small arguments must not lose relative accuracy to the large branch of the approximation."""
+    check([node(op, "x", "y")], {"x": np.linspace(low, high, 9999, dtype=np.float32)}, expect=["cpu/map"])
