@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -91,11 +90,11 @@ class Pricing:
 
     def measure(self, deadline: float | None) -> None:
         """Measures what the database lacks, the most valuable first, until done or past the deadline."""
-        jobs: list[Job] = [self._kernel_job(c, key) for c, key in self._kernel_keys.items() if key not in self._known]
-        jobs += [self._adapter_job(a, key) for a, key in self._adapter_keys.items() if key not in self._known]
-        if jobs:
-            budget_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            self._known |= self._open().measure(jobs, budget_s)
+        keys = {*self._kernel_keys.values(), *self._adapter_keys.values()}
+        if keys - set(self._known):  # the known ones go along: they set the pace of their races
+            jobs: list[Job] = [self._kernel_job(c, key) for c, key in self._kernel_keys.items()]
+            jobs += [self._adapter_job(a, key) for a, key in self._adapter_keys.items()]
+            self._known |= self._open().measure(jobs, deadline=deadline)
 
     def _kernel_job(self, candidate: Candidate, key: CostKey) -> KernelJob:
         layers = tuple(layer.name for layer in candidate.region.layers)

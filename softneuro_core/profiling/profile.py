@@ -97,7 +97,7 @@ class Profiler:
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
-    def measure(self, jobs: Iterable[Job], deadline: float | None = None) -> dict[CostKey, Cost]:
+    def measure(self, jobs: Iterable[Job], *, deadline: float | None = None) -> dict[CostKey, Cost]:
         """The costs of these jobs: those the database has, and what could be measured before ``deadline``
         (of ``time.monotonic``; None: everything). Ctrl-C ends it early in the same way.
 
@@ -302,7 +302,7 @@ def profile(
         environment=environment,
         isolate=isolate,
     ) as profiler:
-        return profiler.measure(jobs, deadline)
+        return profiler.measure(jobs, deadline=deadline)
 
 
 def _authors(plan: Plan) -> set[str]:
