@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from softneuro_core.tuner.infeasible import Infeasible
+from softneuro_core.tuner.labels import Budget
 from softneuro_core.tuner.moves import Moves
 from softneuro_core.tuner.problem import Conversion, Option, Problem
 from softneuro_core.tuner.steiner import members
-from softneuro_core.tuner.sweep import Budget, Sweep
+from softneuro_core.tuner.sweep import Sweep
 from softneuro_core.tuner.widths import walk
 
 

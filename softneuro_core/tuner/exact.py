@@ -12,22 +12,27 @@ from dataclasses import dataclass, replace
 from softneuro_core.errors import SelectionError
 from softneuro_core.tuner import ilp
 from softneuro_core.tuner.diagnose import why_no_plan
+from softneuro_core.tuner.labels import Budget, Label, OutOfBudget
 from softneuro_core.tuner.marginals import min_marginals
 from softneuro_core.tuner.moves import Moves
 from softneuro_core.tuner.price import price, within
 from softneuro_core.tuner.problem import Problem, Selection, Tuner
-from softneuro_core.tuner.sweep import Budget, Label, OutOfBudget, Sweep
+from softneuro_core.tuner.sweep import Sweep
 from softneuro_core.tuner.widths import relax, restrict, walk
 
 FIRST_WIDTH = 256
 """Labels per layer in the first bounded search; four times as many in each that follows."""
 
 
+Plan = tuple[tuple[int, ...], dict[int, tuple[tuple[int, int], ...]]]
+"""Options in step order, and per value its conversions in an order they can run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """A plan (None: there is none) and a proven bound below every plan."""
 
-    plan: tuple[tuple[int, ...], dict[int, tuple[tuple[int, int], ...]]] | None
+    plan: Plan | None
     lower_bound_ns: int
     method: str
     dead_layer: int = -1
@@ -96,7 +101,7 @@ class _Search:
             self.states += budget.states
         if end.label is None:
             return Found(None, 0, "dp", end.dead_layer)
-        return Found(_plan(end.label), end.label.time, "dp")
+        return Found(_plan(moves, end.label), end.label.time, "dp")
 
     def _bounded(self, moves: Moves) -> Found:
         """Wider and wider searches, then the integer programme, from whatever is known."""
@@ -118,7 +123,7 @@ class _Search:
             lower, width = max(lower, below.time), 4 * width
             if self._left() < until:
                 break
-        found = Found(None if best is None else _plan(best), lower, "bounds")
+        found = Found(None if best is None else _plan(moves, best), lower, "bounds")
         if use_ilp and (best is None or best.time > lower):
             found = self._improve(moves.problem, found)
         if found.plan is None:
@@ -138,17 +143,17 @@ class _Search:
             return found
         plan = found.plan
         if plan is None or answer.time_ns < price(problem, *plan)[0]:
-            plan = (answer.chosen, dict(answer.conversions))
+            plan = answer.chosen, dict(answer.conversions)
         return Found(plan, max(found.lower_bound_ns, answer.lower_bound_ns), "bounds+ilp")
 
 
-def _plan(label: Label) -> tuple[tuple[int, ...], dict[int, tuple[tuple[int, int], ...]]]:
+def _plan(moves: Moves, label: Label) -> Plan:
     """Options in step order and the conversion trees of a complete plan."""
     choices = list(label.choices())
-    trees = {
-        value: edges
+    conversions = {
+        moves.value_of[rank]: edges
         for choice in choices
-        for value, made, wanted, tree in choice.trees
-        if (edges := tree.edges(made, wanted))
+        for rank, made, wanted, tree in choice.trees
+        if (edges := moves.trees[rank].edges(made, wanted, tree))
     }
-    return tuple(choice.option for choice in choices if choice.option >= 0), trees
+    return tuple(choice.option for choice in choices if choice.option >= 0), conversions

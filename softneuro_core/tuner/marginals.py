@@ -15,10 +15,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from softneuro_core.tuner.labels import Budget, Frontier, Label, State
 from softneuro_core.tuner.moves import Moves
 from softneuro_core.tuner.pareto import Uses, add, front, within
 from softneuro_core.tuner.problem import Problem
-from softneuro_core.tuner.sweep import Budget, Frontier, Label, State, Sweep
+from softneuro_core.tuner.sweep import Sweep
 
 MOST_CUTS = 100
 """Completions nest once per cut; Python's stack holds ten times as many."""

@@ -5,13 +5,16 @@ Knows one layer at a time; :mod:`sweep` walks over them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from softneuro_core.tuner.gaps import Gaps
 from softneuro_core.tuner.infeasible import Infeasible
 from softneuro_core.tuner.pareto import Uses, add, front, within
 from softneuro_core.tuner.problem import Conversion, Problem
-from softneuro_core.tuner.steiner import Tree, Trees
+from softneuro_core.tuner.steiner import UNREACHABLE, Tree, Trees
 
 Demand = tuple[int, int]
 """(rank of a value, mask of the specs wanted)."""
@@ -30,7 +33,7 @@ class Choice:
     uses: Uses
     option: int
     trees: tuple[tuple[int, int, int, Tree], ...]
-    """(value, spec made, specs wanted, tree)."""
+    """(rank of the value, spec made, specs wanted, tree)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,9 @@ class Moves:
         self._rank_values()
         self._make_trees()
         self.groups = self._group_options()
+        self._made = [{self.rank_of[value]: spec for value, spec in option.outputs} for option in problem.options]
+        self._alone = [Tree(option.time_ns, self.uses(option.uses)) for option in problem.options]
+        self._group_gaps: list[np.ndarray | None] = [None] * problem.layer_count
         self._cache: list[dict[Demands, tuple[Move, ...]]] = [{} for _ in range(problem.layer_count)]
 
     def device(self, number: int) -> int:
@@ -106,76 +112,99 @@ class Moves:
         """The moves whose exit is ``layer`` and which serve ``outputs`` (demands on what that layer makes)."""
         found = self._cache[layer].get(outputs)
         if found is None:
-            served = (
-                Move(group.cover, group.device, group.inputs, tuple(choices))
-                for group in self.groups[layer]
-                if (choices := self.choices(group.options, outputs))
+            best = [self._fronts(group.options, outputs) for group in self.groups[layer]]
+            found = self._cache[layer][outputs] = tuple(
+                Move(group.cover, group.device, group.inputs, tuple(self._choice(*way, outputs) for way in ways))
+                for group, ways in zip(self.groups[layer], self._undominated(layer, best), strict=True)
+                if ways
             )
-            found = self._cache[layer][outputs] = tuple(self._undominated(served))
         return found
 
-    def choices(self, options: Sequence[int], outputs: Demands) -> list[Choice]:
-        """The front of ways in which one of ``options`` serves ``outputs``."""
-        return front(choice for number in options for choice in self._serve(number, outputs))
+    def forced(self, number: int, outputs: Demands) -> tuple[Move, ...]:
+        """The same with one option only."""
+        option = self.problem.options[number]
+        ways = self._fronts([number], outputs)
+        choices = tuple(self._choice(*way, outputs) for way in ways)
+        cover = sum(1 << layer for layer in option.layers[:-1])
+        return (Move(cover, self.device(option.device), self.demands(option.inputs), choices),) if choices else ()
 
     def sources(self, demands: Demands) -> list[Choice]:
         """The front of conversions of graph inputs; empty if a demand is not on an input, or cannot be met."""
-        given = [(value, spec) for value, spec in self.problem.sources.items()]
-        return front(self._with_trees(Choice(0, self.zero, -1, ()), given, demands))
+        made = {self.rank_of[value]: spec for value, spec in self.problem.sources.items()}
+        return [self._choice(way, -1, demands) for way in self._ways(Tree(0, self.zero), made, self._rows(demands))]
 
-    def _serve(self, number: int, outputs: Demands) -> list[Choice]:
-        option = self.problem.options[number]
-        alone = Choice(option.time_ns, self.uses(option.uses), number, ())
-        return self._with_trees(alone, option.outputs, outputs)
+    def _fronts(self, options: Sequence[int], outputs: Demands) -> list[tuple[Tree, int]]:
+        """The front of (cost, option) in which one of ``options`` serves ``outputs``."""
+        rows = self._rows(outputs)
+        found = [
+            (way, number) for number in options for way in self._ways(self._alone[number], self._made[number], rows)
+        ]
+        if self.caps:
+            kept = front(way for way, _ in found)
+            return [(way, number) for way, number in found if any(way is other for other in kept)]
+        return [min(found, key=lambda pair: pair[0].time)] if found else []
 
-    def _with_trees(self, start: Choice, made: Iterable[tuple[int, int]], wanted: Demands) -> list[Choice]:
-        spec_of = {self.rank_of[value]: (value, spec) for value, spec in made}
-        found = [start] if within(start.uses, self.caps) else []
-        for rank, mask in wanted:
-            if rank not in spec_of:
+    def _rows(self, wanted: Demands) -> list[tuple[int, Mapping[int, list[Tree]]]]:
+        return [(rank, self.trees[rank].row(mask)) for rank, mask in wanted]
+
+    def _ways(
+        self, alone: Tree, made: Mapping[int, int], rows: Sequence[tuple[int, Mapping[int, list[Tree]]]]
+    ) -> list[Tree]:
+        """``alone`` joined with a tree for each row; without limits there is at most one way."""
+        ways = [alone] if within(alone.uses, self.caps) else []
+        for rank, row in rows:
+            trees = row.get(made[rank]) if rank in made else None
+            if not trees:
                 return []
-            value, spec = spec_of[rank]
-            trees = self.trees[rank].front(spec, mask)
-            found = [
-                Choice(c.time + t.time, uses, c.option, (*c.trees, (value, spec, mask, t)))
-                for c in found
-                for t in trees
-                if within(uses := add(c.uses, t.uses), self.caps)
+            ways = [
+                Tree(way.time + tree.time, uses, None, (way, tree))
+                for way in ways
+                for tree in trees
+                if within(uses := add(way.uses, tree.uses), self.caps)
             ]
             if self.caps:
-                found = front(found)
+                ways = front(ways)
+        return ways
+
+    def _choice(self, way: Tree, number: int, outputs: Demands) -> Choice:
+        """Unpacks the trees joined by :meth:`_ways`, last first."""
+        made = dict(self.problem.options[number].outputs) if number >= 0 else self.problem.sources
+        trees = []
+        rest = way
+        for rank, mask in reversed(outputs):
+            rest, tree = rest.parts
+            value = self.value_of[rank]
+            trees.append((rank, made[value], mask, tree))
+        return Choice(way.time, way.uses, number, tuple(trees))
+
+    def _undominated(self, layer: int, ways: list[list[tuple[Tree, int]]]) -> list[list[tuple[Tree, int]]]:
+        """Empties the groups others beat by converting what they read: the pruning of :mod:`sweep`, before any
+        state is made. Only for one best choice a group, so not under limits."""
+        if self.caps:
+            return ways
+        time = np.array([way[0][0].time if way else UNREACHABLE for way in ways], dtype=np.int64)
+        slack = time[None, :] - time[:, None] - self._between(layer)
+        number = np.arange(len(ways))
+        earlier = (time[:, None] < time[None, :]) | ((time[:, None] == time[None, :]) & (number[:, None] < number))
+        beaten = ((slack >= 0) & earlier).any(axis=0)
+        return [[] if lost else way for way, lost in zip(ways, beaten.tolist(), strict=True)]
+
+    def _between(self, layer: int) -> np.ndarray:
+        """int64 [better, worse]: what the inputs of one group of the layer cost, converted from another's."""
+        found = self._group_gaps[layer]
+        if found is None:
+            groups = self.groups[layer]
+            numbers: dict[tuple[int, int], int] = {}
+            kinds = np.array([numbers.setdefault((g.cover, g.device), len(numbers)) for g in groups])
+            found = np.where(kinds[:, None] == kinds, 0, UNREACHABLE).astype(np.int64)
+            for rank in {rank for group in groups for rank, _ in group.inputs}:
+                masks = [dict(group.inputs).get(rank, 0) for group in groups]
+                found += self.gaps[rank].still_open(masks)
+            self._group_gaps[layer] = found
         return found
 
-    def _undominated(self, moves: Iterable[Move]) -> list[Move]:
-        """Moves none of the others beats by converting what it reads: the pruning of :mod:`sweep`, before any
-        state is made. Only for one best choice a move, so not under limits."""
-        ordered = sorted(moves, key=lambda move: move.choices[0].time)
-        if self.caps:
-            return ordered
-        kept: list[Move] = []
-        for move in ordered:
-            if not any(self._beats(better, move) for better in kept):
-                kept.append(move)
-        return kept
-
-    def _beats(self, better: Move, move: Move) -> bool:
-        if better.cover != move.cover or better.device != move.device:
-            return False
-        slack = move.choices[0].time - better.choices[0].time
-        held = dict(move.inputs)
-        for rank, mask in better.inputs:
-            if rank not in held:
-                return False
-            found = self.trees[rank].extension(held[rank], mask)
-            if not found:
-                return False
-            slack -= found[0].time
-            if slack < 0:
-                return False
-        return True
-
     def _rank_values(self) -> None:
-        made_by: dict[int, int] = {value: -1 for value in self.problem.sources}
+        made_by: dict[int, int] = dict.fromkeys(self.problem.sources, -1)
         reads: dict[int, int] = {}
         for option in self.problem.options:
             for value, _ in option.outputs:
@@ -193,8 +222,9 @@ class Moves:
         """Per rank, the lowest exit that may read it: below, the demand on it cannot grow."""
 
     def _make_trees(self) -> None:
-        kinds: dict[frozenset[tuple[tuple[int, int], Conversion]], Trees] = {}
+        kinds: dict[frozenset[tuple[tuple[int, int], Conversion]], tuple[Trees, Gaps]] = {}
         self.trees: list[Trees] = []
+        self.gaps: list[Gaps] = []
         makers: list[set[int]] = [set() for _ in self.value_of]
         for option in self.problem.options:
             for value, spec in option.outputs:
@@ -203,12 +233,22 @@ class Moves:
             makers[self.rank_of[value]].add(spec)
         self.makers = [tuple(sorted(specs)) for specs in makers]
         """Per rank, the specs it may be made in."""
+        specs = self._all_specs()
         for value in self.value_of:
             table = self.problem.conversions.get(value, {})
             kind = frozenset(table.items())
             if kind not in kinds:  # values of one size share their trees
-                kinds[kind] = Trees(table, self.bounded, self.caps)
-            self.trees.append(kinds[kind])
+                trees = Trees(table, specs, self.bounded, self.caps)
+                kinds[kind] = trees, Gaps(trees, specs)
+            self.trees.append(kinds[kind][0])
+            self.gaps.append(kinds[kind][1])
+
+    def _all_specs(self) -> list[int]:
+        named = {spec for option in self.problem.options for _, spec in option.inputs + option.outputs}
+        named.update(spec for _, spec in self.problem.sinks)
+        named.update(self.problem.sources.values())
+        named.update(spec for table in self.problem.conversions.values() for edge in table for spec in edge)
+        return sorted(named)
 
     def _group_options(self) -> list[list[Group]]:
         found: list[dict[tuple[int, int, Demands], list[int]]] = [{} for _ in range(self.problem.layer_count)]

@@ -7,6 +7,7 @@ how an answer was found.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 
 from softneuro_core.errors import SelectionError
 from softneuro_core.tuner.problem import Option, Problem
@@ -63,7 +64,7 @@ def _check_cover(problem: Problem, steps: Sequence[Option]) -> None:
     covered = sorted(layer for step in steps for layer in step.layers)
     if covered != list(range(problem.layer_count)):
         raise SelectionError("the chosen options do not cover every layer exactly once")
-    if any(a.exit >= b.exit for a, b in zip(steps, steps[1:], strict=False)):
+    if any(a.exit >= b.exit for a, b in pairwise(steps)):
         raise SelectionError("the chosen options are not in the order of their exits")
 
 

@@ -41,69 +41,10 @@ Collage (B. Jeon et al., PACT 2022) and shared conversions.
 
 from __future__ import annotations
 
-import time as clock
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
-
-from softneuro_core.tuner.moves import NO_SEGMENT, Choice, Demands, Move, Moves, merged
+from softneuro_core.tuner.dominance import Dominance
+from softneuro_core.tuner.labels import Budget, Frontier, Label, State
+from softneuro_core.tuner.moves import NO_SEGMENT, Demands, Moves, merged
 from softneuro_core.tuner.pareto import Uses, add, front, within
-from softneuro_core.tuner.steiner import GREEDY_ABOVE
-
-UNREACHABLE = 1 << 62
-"""More nanoseconds than any plan costs (146 years)."""
-
-
-class State(NamedTuple):
-    """What matters of the steps chosen so far; see the module docstring."""
-
-    cover: int
-    device: int
-    demands: Demands
-
-
-class Label(NamedTuple):
-    """What was paid on the way to a state, and the way."""
-
-    time: int
-    uses: Uses
-    back: Label | None
-    choice: Choice | None
-
-    def choices(self) -> Iterator[Choice]:
-        """The choices made, in step order (that of the graph inputs first)."""
-        label: Label | None = self
-        while label is not None:
-            if label.choice is not None:
-                yield label.choice
-            label = label.back
-
-
-Frontier = Mapping[State, list[Label]]
-"""Per state the front of labels: one, unless uses are bounded."""
-
-
-class OutOfBudget(Exception):
-    """The sweep would take more states or time than allowed."""
-
-
-class Budget:
-    """Counts states and watches the clock."""
-
-    def __init__(self, states: int | None = None, seconds: float | None = None) -> None:
-        self.states = 0
-        self._most = states
-        self._deadline = None if seconds is None else clock.monotonic() + seconds
-
-    def spend(self, states: int) -> None:
-        """Raises :class:`OutOfBudget` once either is used up."""
-        self.states += states
-        self.check()
-
-    def check(self) -> None:
-        if self._most is not None and self.states > self._most:
-            raise OutOfBudget
-        if self._deadline is not None and clock.monotonic() > self._deadline:
-            raise OutOfBudget
 
 
 class Sweep:
@@ -112,10 +53,7 @@ class Sweep:
     def __init__(self, moves: Moves, budget: Budget) -> None:
         self.moves = moves
         self.budget = budget
-        count = len(moves.value_of)
-        self._open: list[dict[tuple[int, int], int]] = [{} for _ in range(count)]
-        self._closed: list[dict[tuple[int, int], int]] = [{} for _ in range(count)]
-        self._least: list[dict[int, int]] = [{} for _ in range(count)]
+        self._dominance = Dominance(moves, budget)
 
     def start(self) -> Frontier:
         """The state before the last layer is decided: only the host's demands."""
@@ -126,7 +64,7 @@ class Sweep:
         """The frontier after ``layer`` is decided, pruned; ``only`` forces that option."""
         found = self.expand(layer, frontier, only)
         self.budget.spend(len(found))
-        return self.prune(layer, found)
+        return self._dominance.survivors(layer, found)
 
     def finish(self, frontier: Frontier) -> list[Label]:
         """The front of complete plans: graph inputs converted, nothing left wanted."""
@@ -152,7 +90,7 @@ class Sweep:
                     _keep(found, State(cover ^ bit, device, demands), labels, caps)
                 continue
             outputs, rest = demands[:split], demands[split:]
-            for move in moves.at(layer, outputs) if only is None else self._forced(layer, only, outputs):
+            for move in moves.at(layer, outputs) if only is None else moves.forced(only, outputs):
                 if cover & move.cover:
                     continue
                 begins = segment.get(move.device, 0) if move.device != device else 0
@@ -176,38 +114,6 @@ class Sweep:
                     _keep(found, state, grown, caps)
         return found
 
-    def prune(self, layer: int, found: Mapping[State, list[Label]]) -> Frontier:
-        """The states of ``found`` (after ``layer``) that no other one beats."""
-        alive = [
-            (label.time + least, state, label)
-            for state, labels in found.items()
-            if (least := self._due(layer, state.demands)) < UNREACHABLE
-            for label in labels
-        ]
-        if len(alive) == 1:
-            return {alive[0][1]: [alive[0][2]]}
-        alive.sort(key=lambda item: (item[0], item[2].uses))
-        beats = self._beats_within_limits if self.moves.caps else self._beats
-        kept: dict[State, list[Label]] = {}
-        rivals: dict[int, list[tuple[int, State, Label]]] = {}
-        for item in alive:
-            others = rivals.setdefault(item[1].cover, [])
-            if not any(beats(layer, other, item) for other in others):
-                others.append(item)
-                kept.setdefault(item[1], []).append(item[2])
-            if len(others) % 64 == 0:
-                self.budget.check()
-        return kept
-
-    def _forced(self, layer: int, option: int, outputs: Demands) -> tuple[Move, ...]:
-        moves = self.moves
-        choices = moves.choices([option], outputs)
-        if not choices:
-            return ()
-        chosen = moves.problem.options[option]
-        cover = sum(1 << other for other in chosen.layers[:-1])
-        return (Move(cover, moves.device(chosen.device), moves.demands(chosen.inputs), tuple(choices)),)
-
     def _made_here(self, layer: int, demands: Demands) -> int | None:
         """How many demands (a prefix) are on what ``layer`` makes; None if one can no longer be met."""
         made_by = self.moves.made_by
@@ -219,112 +125,6 @@ class Sweep:
                 break
             count += 1
         return count
-
-    def _beats(self, layer: int, better: tuple[int, State, Label], item: tuple[int, State, Label]) -> bool:
-        slack = item[0] - better[0]
-        state, other = item[1], better[1]
-        if state.device != other.device:
-            slack -= self.moves.segment.get(state.device, 0)
-            if slack < 0:
-                return False
-        first_read = self.moves.first_read
-        own = iter(state.demands)
-        for rank, mask in other.demands:
-            for held_rank, held in own:
-                if held_rank >= rank:
-                    break
-            else:
-                return False
-            if held_rank != rank:
-                return False
-            if held != mask:
-                table = self._closed[rank] if first_read[rank] >= layer else self._open[rank]
-                gap = table.get((held, mask))
-                if gap is None:
-                    gap = self._gap(layer, rank, held, mask)
-                slack -= gap
-                if slack < 0:
-                    return False
-        return True
-
-    def _gap(self, layer: int, rank: int, held: int, wanted: int) -> int:
-        """Bound of point 3 of the module docstring, less the difference in what is due anyway."""
-        trees = self.moves.trees[rank]
-        if self._is_exact(layer, rank, held) and self._is_exact(layer, rank, wanted):
-            gap = max(self._differences(rank, held, wanted))
-            gap = min(gap, UNREACHABLE) - self._least_of(rank, wanted) + self._least_of(rank, held)
-        else:
-            found = trees.extension(held, wanted)
-            gap = found[0].time if found else UNREACHABLE
-            gap += self._due(layer, ((rank, held),)) - self._due(layer, ((rank, wanted),))
-        (self._closed if self._is_closed(layer, rank) else self._open)[rank][held, wanted] = gap
-        return gap
-
-    def _differences(self, rank: int, held: int, wanted: int) -> Iterator[int]:
-        trees = self.moves.trees[rank]
-        for spec in self.moves.makers[rank]:
-            if before := trees.front(spec, held):
-                after = trees.front(spec, wanted)
-                yield after[0].time - before[0].time if after else UNREACHABLE
-
-    def _is_closed(self, layer: int, rank: int) -> bool:
-        """True if no layer before ``layer`` reads the value."""
-        return self.moves.first_read[rank] >= layer
-
-    def _is_exact(self, layer: int, rank: int, mask: int) -> bool:
-        """True if the tree to ``mask`` is used as a bound: closed, and the set small (its tree costs 3^k)."""
-        return not self.moves.caps and self._is_closed(layer, rank) and mask.bit_count() <= GREEDY_ABOVE
-
-    def _due(self, layer: int, demands: Iterable[tuple[int, int]]) -> int:
-        """What every completion pays for conversions of closed values; unreachable if it cannot."""
-        total = 0
-        for rank, mask in demands:
-            least = self._least_of(rank, mask)
-            if least >= UNREACHABLE:
-                return UNREACHABLE
-            if self._is_exact(layer, rank, mask):
-                total += least
-        return total
-
-    def _least_of(self, rank: int, mask: int) -> int:
-        """The cheapest tree to ``mask`` from any spec the value may be made in (0 for a large set it can reach)."""
-        found = self._least[rank].get(mask)
-        if found is None:
-            trees = self.moves.trees[rank]
-            if mask.bit_count() <= GREEDY_ABOVE:
-                ways = [tree.time for spec in self.moves.makers[rank] for tree in trees.front(spec, mask)[:1]]
-            else:
-                singles = [1 << bit for bit in range(mask.bit_length()) if mask >> bit & 1]
-                ways = [0 for spec in self.moves.makers[rank] if all(trees.front(spec, one) for one in singles)]
-            found = self._least[rank][mask] = min(ways, default=UNREACHABLE)
-        return found
-
-    def _beats_within_limits(
-        self, layer: int, better: tuple[int, State, Label], item: tuple[int, State, Label]
-    ) -> bool:
-        """The same in every component: some choice of extensions keeps time and uses within the difference."""
-        state, other = item[1], better[1]
-        time = item[2].time - better[2].time
-        if state.device != other.device:
-            time -= self.moves.segment.get(state.device, 0)
-        if time < 0 or not within(better[2].uses, item[2].uses):
-            return False
-        spare = tuple(a - b for a, b in zip(item[2].uses, better[2].uses, strict=True))
-        held = dict(state.demands)
-        spent: list[tuple[int, Uses]] = [(0, self.moves.zero)]
-        for rank, mask in other.demands:
-            if rank not in held:
-                return False
-            if held[rank] != mask:
-                spent = [
-                    (paid + tree.time, sums)
-                    for paid, uses in spent
-                    for tree in self.moves.trees[rank].extension(held[rank], mask)
-                    if paid + tree.time <= time and within(sums := add(uses, tree.uses), spare)
-                ]
-                if not spent:
-                    return False
-        return True
 
 
 def _keep(found: dict[State, list[Label]], state: State, labels: list[Label], caps: Uses) -> None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from softneuro_core.tuner.labels import Frontier, Label, State
 from softneuro_core.tuner.moves import Demands
-from softneuro_core.tuner.sweep import Frontier, Label, State, Sweep
+from softneuro_core.tuner.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,82 @@
+"""What it costs at most to want one set of specs of a value instead of another, for many sets at once.
+
+These are the bounds of point 3 in the docstring of :mod:`sweep`, as integer matrices: frontiers of thousands of
+states are compared pair by pair, and numpy does that where Python would not. Knows values and specs, no states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from softneuro_core.tuner.steiner import UNREACHABLE, Trees, members
+
+LARGE = 6
+"""Sets of more specs are never bounded by their exact tree, which costs 3^k."""
+
+Matrix = np.ndarray
+"""int64 [wanted, held]."""
+
+
+class Gaps:
+    """The bounds for values that share their conversions. ``specs`` are all there are in the problem."""
+
+    def __init__(self, trees: Trees, specs: Sequence[int]) -> None:
+        self._trees, self._specs = trees, specs
+        self._nearest: dict[int, np.ndarray] = {0: np.full(len(specs), UNREACHABLE, dtype=np.int64)}
+        self._members: dict[int, np.ndarray] = {}
+        self._from_makers: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
+
+    def still_open(self, masks: Sequence[int]) -> Matrix:
+        """Values that may still be read: every new spec is converted to from the nearest one held. (The tree
+        ``extension(held -> wanted)`` may be cheaper; its sum over separate paths is as good a bound.)"""
+        nearest = np.stack([self.nearest(mask) for mask in masks])
+        wanted = np.stack([self._is_member(mask) for mask in masks])
+        return np.minimum(wanted @ nearest.T, UNREACHABLE)
+
+    def closed(self, masks: Sequence[int], makers: tuple[int, ...]) -> tuple[Matrix, np.ndarray]:
+        """Values nobody will read any more, made in one of ``makers``: the worst difference of exact trees, less
+        the difference of what is due anyway; and what is due for each mask. No mask may be :data:`LARGE`."""
+        trees = np.stack([self._trees_from(mask, makers) for mask in masks])
+        due = trees.min(axis=1)
+        more = trees[:, None, :] - trees[None, :, :]
+        more = np.where(trees[None, :, :] >= UNREACHABLE, -UNREACHABLE, more)
+        gap = more.max(axis=2) - due[:, None] + due[None, :]
+        wanted = np.array([mask != 0 for mask in masks])
+        gap[wanted[:, None] & ~wanted[None, :]] = UNREACHABLE
+        return np.minimum(gap, UNREACHABLE), due
+
+    def nearest(self, mask: int) -> np.ndarray:
+        """Time to each spec from the nearest in ``mask``."""
+        found = self._nearest.get(mask)
+        if found is None:
+            low = mask & -mask
+            if mask == low:
+                held = mask.bit_length() - 1
+                here = self._specs.index(held)
+                found = np.array([self._trees.times(1 << spec)[here] for spec in self._specs], dtype=np.int64)
+            else:
+                found = np.minimum(self.nearest(low), self.nearest(mask ^ low))
+            self._nearest[mask] = found
+        return found
+
+    def _is_member(self, mask: int) -> np.ndarray:
+        found = self._members.get(mask)
+        if found is None:
+            found = np.array([mask >> spec & 1 for spec in self._specs], dtype=np.int64)
+            self._members[mask] = found
+        return found
+
+    def _trees_from(self, mask: int, makers: tuple[int, ...]) -> np.ndarray:
+        found = self._from_makers.get((mask, makers))
+        if found is None:
+            found = self._trees.times(mask)[[self._specs.index(spec) for spec in makers]]
+            self._from_makers[mask, makers] = found
+        return found
+
+
+def reachable(trees: Trees, makers: Sequence[int], mask: int) -> bool:
+    """True if one of ``makers`` can be converted to every spec of ``mask``."""
+    ones = [1 << spec for spec in members(mask)]
+    return any(all(trees.front(spec, one) for one in ones) for spec in makers)
