@@ -99,8 +99,10 @@ def _target(value: Value, spec: ImageSpec) -> tuple[str, int, tuple[int, int]]:
 def _layout_of(value: Value, inner: tuple[Any, ...]) -> str:
     first, last = inner[0] in (1, 3), inner[2] in (1, 3)
     if first == last:
-        raise InputError(f"input {value.name!r} of shape {value.shape} does not show its layout",
-                         remedy="add layout=nchw or layout=nhwc to --image")
+        raise InputError(
+            f"input {value.name!r} of shape {value.shape} does not show its layout",
+            remedy="add layout=nchw or layout=nhwc to --image",
+        )
     return "nchw" if first else "nhwc"
 
 

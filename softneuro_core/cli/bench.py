@@ -27,14 +27,25 @@ WARM_UP = 3
 @options.shape_option
 @options.threads_option
 @options.pins_option
-@click.option("--runs", type=click.IntRange(1), metavar="N", help="Runs to time (default: as many as --seconds allows).")
+@click.option(
+    "--runs", type=click.IntRange(1), metavar="N", help="Runs to time (default: as many as --seconds allows)."
+)
 @click.option("--seconds", type=click.FloatRange(0.01), default=2.0, show_default=True, help="About how long to time.")
 @options.max_mem_option
 @options.json_option
 def command(
-    model: str, plan_path: str | None, relaxed: bool, inputs: tuple[str, ...], image: str | None,
-    shapes: tuple[str, ...], threads: int | None, force: tuple[str, ...], runs: int | None, seconds: float,
-    max_mem: str | None, as_json: bool,
+    model: str,
+    plan_path: str | None,
+    relaxed: bool,
+    inputs: tuple[str, ...],
+    image: str | None,
+    shapes: tuple[str, ...],
+    threads: int | None,
+    force: tuple[str, ...],
+    runs: int | None,
+    seconds: float,
+    max_mem: str | None,
+    as_json: bool,
 ) -> None:
     """Time whole runs: median, fastest, 90th percentile; inputs are copied in and outputs out, as a user would."""
     ready = open_session(Job(model, plan_path, relaxed, shapes, inputs, image, threads, force, max_mem))

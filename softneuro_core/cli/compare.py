@@ -28,8 +28,16 @@ DIVERGED = 11
 @options.max_mem_option
 @options.json_option
 def command(
-    model: str, plan_path: str | None, relaxed: bool, inputs: tuple[str, ...], image: str | None,
-    shapes: tuple[str, ...], threads: int | None, force: tuple[str, ...], max_mem: str | None, as_json: bool,
+    model: str,
+    plan_path: str | None,
+    relaxed: bool,
+    inputs: tuple[str, ...],
+    image: str | None,
+    shapes: tuple[str, ...],
+    threads: int | None,
+    force: tuple[str, ...],
+    max_mem: str | None,
+    as_json: bool,
 ) -> None:
     """Run each step against the reference on the same inputs; name the first that differs by more than it may.
 
@@ -52,8 +60,16 @@ def command(
 def error_table(rows: Sequence[StepError]) -> Table:
     """Errors and signal-to-noise ratio of every step."""
     cells = [
-        (r.name, r.routine, "", "", "", r.skipped) if r.skipped else
-        (r.name, r.routine, f"{r.max_error:.3g}", f"{r.relative:.2e}", _db(r.snr_db), "DIVERGES" if r.diverges else "")
+        (r.name, r.routine, "", "", "", r.skipped)
+        if r.skipped
+        else (
+            r.name,
+            r.routine,
+            f"{r.max_error:.3g}",
+            f"{r.relative:.2e}",
+            _db(r.snr_db),
+            "DIVERGES" if r.diverges else "",
+        )
         for r in rows
     ]
     return Table.of(("step", "routine", ">max error", ">relative", ">SNR", ""), cells)

@@ -19,11 +19,12 @@ def command(arguments: tuple[str, ...]) -> None:
 
 
 def find_demo() -> Path:
-    """``examples/digits/demo.py`` of the source tree; raises :class:`InputError` where only the package is installed."""
+    """The demo of the source tree; raises :class:`InputError` where only the package is installed."""
     path = Path(__file__).resolve().parents[2] / "examples" / "digits" / "demo.py"
     if not path.is_file():
         raise InputError(
-            "the demo is part of the source tree, which is not here", file=path,
+            "the demo is part of the source tree, which is not here",
+            file=path,
             remedy="clone the repository and type make demo",
         )
     return path

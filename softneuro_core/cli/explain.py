@@ -25,8 +25,14 @@ from softneuro_core.tuning import tune_fully
 @click.option("--html", "html_path", metavar="OUT.html", help="Write the whole explanation as a page.")
 @options.json_option
 def command(
-    model: str, layer: str | None, plan_path: str | None, shapes: tuple[str, ...], threads: int | None,
-    show_all: bool, html_path: str | None, as_json: bool,
+    model: str,
+    layer: str | None,
+    plan_path: str | None,
+    shapes: tuple[str, ...],
+    threads: int | None,
+    show_all: bool,
+    html_path: str | None,
+    as_json: bool,
 ) -> None:
     """Why each layer runs as it does: every alternative with the whole plan's cost if it were forced.
 
@@ -47,7 +53,9 @@ def command(
 
         write_report(html_path, tuned, catalog, plan)
     if as_json:
-        output.show_json(found.to_json() if layer is None else [r for r in found.to_json()["rows"] if _is_wanted(r, layer)])
+        output.show_json(
+            found.to_json() if layer is None else [r for r in found.to_json()["rows"] if _is_wanted(r, layer)]
+        )
         return
     output.say(found.text(layer, 0 if show_all else 6))
     if html_path:

@@ -98,7 +98,8 @@ def _from_archive(path: Path, by_name: Mapping[str, Value], name: str) -> dict[s
             found = {n: keys[n] for n in by_name if n in keys}
         if not found:
             raise InputError(
-                f"has no array for {name or ' or '.join(map(repr, by_name))}", file=path,
+                f"has no array for {name or ' or '.join(map(repr, by_name))}",
+                file=path,
                 remedy="it has " + ", ".join(map(repr, loaded.files)),
             )
         return {n: _member(path, loaded, key) for n, key in found.items()}

@@ -37,4 +37,6 @@ def operators(catalog: Catalog) -> dict[str, list[str]]:
 
 def _onnx_operators() -> list[str]:
     names = {(s.domain, s.name) for s in onnx.defs.get_all_schemas() if not s.deprecated}
-    return sorted(f"{domain}::{name}" if domain else name for domain, name in names if not domain.startswith("ai.onnx.p"))
+    return sorted(
+        f"{domain}::{name}" if domain else name for domain, name in names if not domain.startswith("ai.onnx.p")
+    )

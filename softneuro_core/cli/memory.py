@@ -18,8 +18,13 @@ from softneuro_core.report.memory_picture import memory_picture, memory_text
 @click.option("--html", "html_path", metavar="OUT.html", help="Draw it as a page.")
 @options.json_option
 def command(
-    model: str, plan_path: str | None, relaxed: bool, shapes: tuple[str, ...], threads: int | None,
-    html_path: str | None, as_json: bool,
+    model: str,
+    plan_path: str | None,
+    relaxed: bool,
+    shapes: tuple[str, ...],
+    threads: int | None,
+    html_path: str | None,
+    as_json: bool,
 ) -> None:
     """Where every value lies in memory and from which step to which; packed weights beside it."""
     ready = open_session(Job(model, plan_path, relaxed, shapes, threads=threads))

@@ -15,9 +15,7 @@ from softneuro_core.report.units import show_shape
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-def load_static(
-    model: str, catalog: Catalog, shape_texts: Sequence[str] = (), known: Shapes | None = None
-) -> Graph:
+def load_static(model: str, catalog: Catalog, shape_texts: Sequence[str] = (), known: Shapes | None = None) -> Graph:
     """The model with every input shape fixed: by ``--shape``, else by ``known`` (a plan's, or the arrays given), else
     a free first dimension becomes 1 with a note. Raises :class:`InputError` for any other free dimension."""
     graph = load(model, catalog=catalog)
@@ -38,7 +36,7 @@ def complete(graph: Graph, given: Shapes) -> dict[str, tuple[int, ...]]:
     names = _named_sizes(origin, given)
     shapes, assumed = dict(given), list[str]()
     for value in origin.inputs:
-        if value.name in given or value.is_object and value.shape is None and value.name not in graph.free_dims:
+        if value.name in given or (value.is_object and value.shape is None and value.name not in graph.free_dims):
             continue
         if value.name in graph.free_dims:
             shapes[value.name], guessed = _assume(graph, value, names)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import click
 
+from softneuro_core.report.files import write_file
 from softneuro_core.report.table import Table
+
+__all__ = ["note", "say", "shorten", "show", "show_json", "write_file"]
 
 
 def show(table: Table) -> None:
@@ -69,18 +69,6 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """Something worth knowing, on stderr: it never mixes with results."""
     click.echo(f"softneuro: note: {text}", err=True)
-
-
-def write_file(path: str | Path, content: bytes | str) -> None:
-    """Writes a file whole or not at all; raises ``OSError`` naming it."""
-    target = Path(path)
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=target.name, delete=False) as out:
-            out.write(data)
-        os.replace(out.name, target)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(target)) from None
 
 
 def shorten(items: Sequence[str], most: int = 6) -> str:

@@ -20,9 +20,7 @@ def command(as_json: bool) -> None:
     if as_json:
         output.show_json({"plugins": [asdict(p) for p in catalog.plugins], "devices": _devices(catalog)})
         return
-    rows = [
-        (p.name, p.version, p.distribution, p.status, _hooks(p.hooks), p.reason) for p in catalog.plugins
-    ]
+    rows = [(p.name, p.version, p.distribution, p.status, _hooks(p.hooks), p.reason) for p in catalog.plugins]
     output.show(Table.of(("plugin", "version", "distribution", "status", "hooks", "why"), rows))
     output.say()
     devices = [(d["name"], d["clock"], d["routines"], d["fingerprint"]) for d in _devices(catalog)]

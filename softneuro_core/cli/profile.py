@@ -34,13 +34,25 @@ from softneuro_core.report.units import show_us
 @options.image_option
 @options.json_option
 def command(
-    model: str, threads: int | None, allow: str | None, accuracy: str | None, force: tuple[str, ...],
-    forbid: tuple[str, ...], limits: tuple[str, ...], budget_s: float | None, shapes: tuple[str, ...],
-    inputs: tuple[str, ...], image: str | None, as_json: bool,
+    model: str,
+    threads: int | None,
+    allow: str | None,
+    accuracy: str | None,
+    force: tuple[str, ...],
+    forbid: tuple[str, ...],
+    limits: tuple[str, ...],
+    budget_s: float | None,
+    shapes: tuple[str, ...],
+    inputs: tuple[str, ...],
+    image: str | None,
+    as_json: bool,
 ) -> None:
     """Measure every routine for every layer without choosing; what is known already is only shown."""
     request = Request(
-        options.split_names(allow), options.parse_accuracy(accuracy) or "default", force, forbid,
+        options.split_names(allow),
+        options.parse_accuracy(accuracy) or "default",
+        force,
+        forbid,
         options.parse_limits(limits),
     )
     catalog = load_plugins()
@@ -103,7 +115,9 @@ def cost_table(rows: list[dict[str, Any]]) -> Table:
     """Every candidate with its time and spread, or why it has none."""
     cells = [
         (
-            r["layers"], r["routine"], " ".join(r["makes"]),
+            r["layers"],
+            r["routine"],
+            " ".join(r["makes"]),
             "" if r["us"] is None else show_us(r["us"]),
             "" if r["us"] is None else f"+-{show_us(r['spread_us'])}",
             "" if r["error"] is None else f"{r['error']:.1e}",

@@ -24,7 +24,11 @@ REFERENCE = "cpu/reference"
 @threads_option
 @json_option
 def command(
-    layer_op: str | None, model: str | None, allow: str | None, shapes: tuple[str, ...], threads: int | None,
+    layer_op: str | None,
+    model: str | None,
+    allow: str | None,
+    shapes: tuple[str, ...],
+    threads: int | None,
     as_json: bool,
 ) -> None:
     """Routines by operator and device; with --model a matrix of its layers by spec.
@@ -45,8 +49,13 @@ def command(
 
 def _show_catalog(catalog: Catalog, op: str | None, as_json: bool) -> None:
     rows = [
-        {"routine": r.name, "operators": list(r.pattern) or ["any"], "device": r.device,
-         "plugin": catalog.owners[r.name].name, "version": catalog.owners[r.name].version}
+        {
+            "routine": r.name,
+            "operators": list(r.pattern) or ["any"],
+            "device": r.device,
+            "plugin": catalog.owners[r.name].name,
+            "version": catalog.owners[r.name].version,
+        }
         for r in catalog.routines.values()
         if op is None or op in r.pattern or not r.pattern
     ]
@@ -55,7 +64,9 @@ def _show_catalog(catalog: Catalog, op: str | None, as_json: bool) -> None:
     if as_json:
         output.show_json(rows)
         return
-    cells = [(" + ".join(r["operators"]), r["routine"], r["device"], f"{r['plugin']} {r['version']}".strip()) for r in rows]
+    cells = [
+        (" + ".join(r["operators"]), r["routine"], r["device"], f"{r['plugin']} {r['version']}".strip()) for r in rows
+    ]
     output.show(Table.of(("operators", "routine", "device", "plugin"), sorted(cells)))
 
 

@@ -36,9 +36,19 @@ TOP = 5
 @options.max_mem_option
 @options.json_option
 def command(
-    model: str, plan_path: str | None, relaxed: bool, inputs: tuple[str, ...], image: str | None,
-    shapes: tuple[str, ...], out: str | None, threads: int | None, force: tuple[str, ...], bylayer: bool,
-    trace: str | None, max_mem: str | None, as_json: bool,
+    model: str,
+    plan_path: str | None,
+    relaxed: bool,
+    inputs: tuple[str, ...],
+    image: str | None,
+    shapes: tuple[str, ...],
+    out: str | None,
+    threads: int | None,
+    force: tuple[str, ...],
+    bylayer: bool,
+    trace: str | None,
+    max_mem: str | None,
+    as_json: bool,
 ) -> None:
     """Run a model once and show its outputs.
 
@@ -64,7 +74,9 @@ def command(
         output.show(step_table(times))
     unplanned = sum(isinstance(s, KernelStep) and s.routine == "cpu/reference" for s in plan.steps)
     if unplanned and not plan_path:
-        output.note(f"{unplanned} of {len(plan.kernel_steps)} steps used the reference; softneuro tune finds a fast plan")
+        output.note(
+            f"{unplanned} of {len(plan.kernel_steps)} steps used the reference; softneuro tune finds a fast plan"
+        )
     for path in (p for p in (out, trace) if p):
         output.say(f"written: {path}")
 
@@ -95,7 +107,7 @@ def _summary(name: str, result: Any) -> dict[str, Any]:
     numbers = result.astype(np.float64) if result.dtype.kind not in "c" else np.abs(result)
     if numbers.size:
         row |= {"min": numbers.min(), "max": numbers.max(), "mean": numbers.mean()}
-    if numbers.size == max(result.shape, default=1) and 1 < numbers.size:
+    if numbers.size == max(result.shape, default=1) and numbers.size > 1:
         flat = numbers.reshape(-1)
         row["top"] = [(int(i), float(flat[i])) for i in np.argsort(-flat, kind="stable")[:TOP]]
     elif 1 <= numbers.size <= TOP:
@@ -124,5 +136,3 @@ def step_table(times: Sequence[StepTime]) -> Table:
     rows = [(t.name, t.routine, show_us(t.us), show_us(t.predicted_us), f"{t.us / total:.1%}") for t in times]
     rows.append(("sum", "", show_us(total), show_us(sum(t.predicted_us for t in times)), "100.0%"))
     return Table.of(("step", "routine", ">time", ">predicted", ">share"), rows)
-
-

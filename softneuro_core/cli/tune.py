@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from softneuro_core.candidates import Request
 from softneuro_core.catalog import Catalog, load_plugins
-from softneuro_core.cli import feeds, options, output
+from softneuro_core.cli import bench, feeds, options, output
 from softneuro_core.cli.models import fixed
 from softneuro_core.cli.progress import make_progress
 from softneuro_core.descriptor import parse_all
@@ -19,8 +21,12 @@ from softneuro_core.importer import load
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.program import prepare
 from softneuro_core.report.explanation import REFERENCE
+from softneuro_core.report.html import Measured, write_report
 from softneuro_core.report.text import plan_summary
+from softneuro_core.session import Session
 from softneuro_core.tuning import Tuned, tune_fully
+
+MEASURE_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,7 +56,9 @@ class Asked:
 @click.option("-o", "--output", "out", metavar="PLAN", help="Where to write the plan.")
 @options.threads_option
 @options.request_options
-@click.option("--budget", "budget_s", type=click.FloatRange(0), metavar="S", help="Seconds to measure at most; 0: none.")
+@click.option(
+    "--budget", "budget_s", type=click.FloatRange(0), metavar="S", help="Seconds to measure at most; 0: none."
+)
 @options.shape_option
 @options.input_option
 @options.image_option
@@ -60,10 +68,23 @@ class Asked:
 @options.max_mem_option
 @options.json_option
 def command(
-    model: str, out: str | None, threads: int | None, allow: str | None, accuracy: str | None,
-    force: tuple[str, ...], forbid: tuple[str, ...], limits: tuple[str, ...], budget_s: float | None,
-    shapes: tuple[str, ...], inputs: tuple[str, ...], image: str | None, forbid_fallback: bool,
-    from_path: str | None, report_path: str | None, max_mem: str | None, as_json: bool,
+    model: str,
+    out: str | None,
+    threads: int | None,
+    allow: str | None,
+    accuracy: str | None,
+    force: tuple[str, ...],
+    forbid: tuple[str, ...],
+    limits: tuple[str, ...],
+    budget_s: float | None,
+    shapes: tuple[str, ...],
+    inputs: tuple[str, ...],
+    image: str | None,
+    forbid_fallback: bool,
+    from_path: str | None,
+    report_path: str | None,
+    max_mem: str | None,
+    as_json: bool,
 ) -> None:
     """Measure every routine for every layer here, choose the fastest plan, prove it, save it.
 
@@ -88,7 +109,28 @@ def command(
         check_fallback(tuned.plan, request)
     if max_mem_bytes is not None:
         prepare(graph, tuned.plan, catalog, max_mem_bytes=max_mem_bytes)
-    _deliver(tuned, graph, catalog, out, report_path, as_json)
+    if out:
+        tuned.plan.save(out)
+    if report_path:
+        measured = _measure(tuned, graph, catalog, given)
+        write_report(report_path, tuned, catalog, measured=measured)
+    if as_json:
+        click.echo(tuned.plan.to_json())
+        return
+    output.say(plan_summary(tuned.plan))
+    for path in (p for p in (out, report_path) if p):
+        output.say(f"written: {path}")
+    if not out:
+        output.note("the plan is not saved: -o PLAN keeps it")
+
+
+def _measure(tuned: Tuned, graph: Graph, catalog: Catalog, given: Mapping[str, Any]) -> Measured:
+    """About a second of whole runs, and times of every step, here: what the page shows beside predictions."""
+    arrays = feeds.fill(graph, given, ("random",))
+    with Session(graph, tuned.plan, catalog=catalog) as session:
+        whole = bench.measure(session, arrays, None, MEASURE_S)
+        runs = max(1, min(20, round(MEASURE_S * 1e6 / whole["median_us"])))
+        return Measured(whole, session.profile(arrays, runs))
 
 
 def _check_targets(*paths: str | None) -> None:
@@ -113,27 +155,9 @@ def check_fallback(plan: Plan, request: Request) -> None:
         if routine == REFERENCE or not (anywhere or device in named):
             why = "the reference" if routine == REFERENCE else f"device {device!r}, which no -r names"
             raise SelectionError(
-                f"the plan would use {why}, and --forbid-fallback forbids it", layer=step.name,
+                f"the plan would use {why}, and --forbid-fallback forbids it",
+                layer=step.name,
                 remedy="install a plugin with a routine for it, or leave --forbid-fallback away",
             )
     for body in plan.bodies.values():
         check_fallback(body, request)
-
-
-def _deliver(
-    tuned: Tuned, graph: Graph, catalog: Catalog, out: str | None, report_path: str | None, as_json: bool
-) -> None:
-    if out:
-        tuned.plan.save(out)
-    if report_path:
-        from softneuro_core.report.html import write_report
-
-        write_report(report_path, tuned, catalog)
-    if as_json:
-        click.echo(tuned.plan.to_json())
-        return
-    output.say(plan_summary(tuned.plan))
-    for path in (p for p in (out, report_path) if p):
-        output.say(f"written: {path}")
-    if not out:
-        output.note("the plan is not saved: -o PLAN keeps it")

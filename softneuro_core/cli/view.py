@@ -79,7 +79,15 @@ def _show(found: dict[str, Any], planned: bool) -> None:
     for kind in ("inputs", "outputs"):
         for value in found[kind]:
             output.say(f"  {kind[:-1]} {value['name']}: {value['dtype']} {show_shape(value['shape'])}")
-    columns = (">#", "layer", "op", "makes", ">parameters", ">flops", *(("routine", "stored as", ">time") if planned else ()))
+    columns = (
+        ">#",
+        "layer",
+        "op",
+        "makes",
+        ">parameters",
+        ">flops",
+        *(("routine", "stored as", ">time") if planned else ()),
+    )
     rows = [_cells(row, planned) for row in found["layers"]]
     output.show(Table.of(columns, rows))
     size = show_bytes(found["constant_bytes"])

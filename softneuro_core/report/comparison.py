@@ -122,7 +122,9 @@ def _judge(executable: Executable, prepared: PreparedStep, truth: _Truth, allowe
         error, relative, snr = difference(_stored(executable, slot), truth[slot.value])
         is_float = slot.value.dtype.is_float
         limit = allowed + (float(np.finfo(np.float16).eps) if slot.spec.dtype.itemsize == 2 else 0.0)
-        beyond = not (relative <= limit) if is_float else not (error <= max(1.0, allowed) if allowed >= 1 else error == 0)
+        beyond = (
+            not (relative <= limit) if is_float else not (error <= max(1.0, allowed) if allowed >= 1 else error == 0)
+        )
         if beyond or not relative <= worst.relative or worst.snr_db > snr:
             worst = StepError(step.name, routine, error, relative, snr, limit, worst.diverges or beyond)
     return worst

@@ -125,7 +125,9 @@ class Explanation:
             return self.rows
         found = tuple(r for r in self.rows if wanted in (*r.layers, *r.ops, str(r.index), r.name))
         if not found:
-            raise InputError(f"no layer is called {wanted!r}", file=self.model, remedy="softneuro view lists the layers")
+            raise InputError(
+                f"no layer is called {wanted!r}", file=self.model, remedy="softneuro view lists the layers"
+            )
         return found
 
     def text(self, layer: str | None = None, limit: int = 6) -> str:

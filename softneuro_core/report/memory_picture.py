@@ -21,8 +21,8 @@ LETTERS = string.ascii_letters + string.digits
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """``nbytes`` at ``offset`` of a device's arena, from step ``first`` to step ``last`` (-1 and the number of steps are
-    the caller's: inputs and outputs). ``kind`` is value or scratch."""
+    """``nbytes`` at ``offset`` of a device's arena, from step ``first`` to step ``last``; -1 and the number of steps
+    are the caller's (inputs and outputs). ``kind`` is value or scratch."""
 
     name: str
     kind: str
@@ -64,15 +64,24 @@ def _picture(program: Program, device: str, lives: list[Lifetime]) -> ArenaPictu
         offsets, nbytes = _stacked(lives)
         bound = max(sum(x.nbytes for x in lives if x.first <= s <= x.last) for s in {life.first for life in lives})
     steps = tuple(
-        s.step.adapter if isinstance(s.step, AdapterStep) else f"{s.step.name} ({s.step.routine})" for s in program.steps
+        s.step.adapter if isinstance(s.step, AdapterStep) else f"{s.step.name} ({s.step.routine})"
+        for s in program.steps
     )
     blocks = [
-        Block(_name(program, x.slot), "value" if isinstance(x.slot, Slot) else "scratch", offsets[x.slot], x.nbytes,
-              x.first, x.last)
+        Block(
+            _name(program, x.slot),
+            "value" if isinstance(x.slot, Slot) else "scratch",
+            offsets[x.slot],
+            x.nbytes,
+            x.first,
+            x.last,
+        )
         for x in lives
     ]
     separate = sum(life.nbytes for life in lives)
-    return ArenaPicture(device, nbytes, bound, separate, steps, tuple(sorted(blocks, key=lambda b: (b.first, b.offset))))
+    return ArenaPicture(
+        device, nbytes, bound, separate, steps, tuple(sorted(blocks, key=lambda b: (b.first, b.offset)))
+    )
 
 
 def _stacked(lives: list[Lifetime]) -> tuple[dict[Hashable, int], int]:
@@ -101,11 +110,10 @@ def memory_text(pictures: tuple[ArenaPicture, ...], constant_bytes: int) -> str:
 
 
 def _arena_lines(picture: ArenaPicture) -> Iterator[str]:
-    saved = picture.separate_bytes - picture.nbytes
+    separate, saved = show_bytes(picture.separate_bytes), show_bytes(picture.separate_bytes - picture.nbytes)
     yield (
-        f"{picture.device}: arena of {show_bytes(picture.nbytes)} for {len(picture.blocks)} blocks; no plan needs less than "
-        f"{show_bytes(picture.bound_bytes)}, separate buffers {show_bytes(picture.separate_bytes)} (sharing saves "
-        f"{show_bytes(saved)})"
+        f"{picture.device}: arena of {show_bytes(picture.nbytes)} for {len(picture.blocks)} blocks; no plan needs less "
+        f"than {show_bytes(picture.bound_bytes)}, separate buffers {separate} (sharing saves {saved})"
     )
     largest = sorted(picture.blocks, key=lambda b: -b.nbytes)[: len(LETTERS)]
     letters = {id(block): letter for block, letter in zip(largest, LETTERS, strict=False)}
@@ -113,7 +121,9 @@ def _arena_lines(picture: ArenaPicture) -> Iterator[str]:
     rows = [
         (letters[id(b)], b.name, show_bytes(b.nbytes), show_bytes(b.offset), _span(picture, b)) for b in largest[:20]
     ]
-    yield from ("    " + line for line in Table.of(("", "largest blocks", ">size", ">at", "lives"), rows).text().splitlines())
+    yield from (
+        "    " + line for line in Table.of(("", "largest blocks", ">size", ">at", "lives"), rows).text().splitlines()
+    )
     if len(picture.blocks) > 20:
         yield f"    and {len(picture.blocks) - 20} smaller ones"
 

@@ -31,7 +31,9 @@ class Table:
         """Aligned columns, two blanks apart, no line drawing: what a pipe or a log gets."""
         lines = [self.headings, *self.rows]
         widths = [max(len(line[i]) for line in lines) for i in range(len(self.columns))]
-        shown = ["  ".join(_pad(c, w, r) for c, w, r in zip(line, widths, self.flush_right, strict=True)) for line in lines]
+        shown = [
+            "  ".join(_pad(c, w, r) for c, w, r in zip(line, widths, self.flush_right, strict=True)) for line in lines
+        ]
         return "\n".join([*([self.title] if self.title else []), *(line.rstrip() for line in shown)])
 
 

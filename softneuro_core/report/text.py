@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.report.explanation import REFERENCE, Alternative, Explanation, Row
 from softneuro_core.report.table import Table
-from softneuro_core.report.units import show_us
+from softneuro_core.report.units import show_layers, show_us
 
 TOP_STEPS = 8
 
@@ -77,10 +77,11 @@ def _row_lines(found: Explanation, row: Row, limit: int) -> Iterator[str]:
     yield f"[{row.index}] {row.name}  {'+'.join(row.ops)}  {row.shape}"
     shown = distinct(row.alternatives)
     kept = shown if not limit else [a for i, a in enumerate(shown) if i < limit or a.chosen]
-    base = found.table_us if found.table_us is not None else found.best_us
-    rows = [_cells(a, row, base) for a in kept]
+    rows = [_cells(a, row, found.best_us) for a in kept]
     if row.chosen is None:
-        rows.insert(0, (">", row.routine, _specs(s for _, s in row.makes), show_us(row.us), "", "", "not offered here now"))
+        rows.insert(
+            0, (">", row.routine, _specs(s for _, s in row.makes), show_us(row.us), "", "", "not offered here now")
+        )
     yield from _indented(Table.of(("", "routine", "makes", ">alone", ">whole plan", ">more", ""), rows))
     if len(kept) < len(shown):
         yield f"    and {len(shown) - len(kept)} more (--all)"
@@ -91,7 +92,7 @@ def _row_lines(found: Explanation, row: Row, limit: int) -> Iterator[str]:
 def _cells(a: Alternative, row: Row, base_us: float) -> tuple[str, ...]:
     whole = "no plan" if a.forced_us is None else show_us(a.forced_us)
     more = "" if a.forced_us is None else f"{(a.forced_us / base_us - 1) if base_us else 0:+.1%}"
-    over = f"as {'+'.join(a.layers)}" if a.layers != row.layers else ""
+    over = f"as {show_layers(a.layers)}" if a.layers != row.layers else ""
     remark = " ".join(part for part in (over, "" if a.source == "measured" else a.source) if part)
     return (">" if a.chosen else "", a.name, _specs(a.outputs), show_us(a.own_us), whole, more, remark)
 
@@ -148,7 +149,10 @@ def plan_summary(plan: Plan) -> str:
     counts = Counter(s.routine for s in kernels)
     lines.append("routines: " + ", ".join(f"{name} x{count}" for name, count in counts.most_common()))
     dearest = sorted(kernels, key=lambda s: -s.us)[:TOP_STEPS]
-    rows = [(s.name, s.routine, _specs(s.outputs), show_us(s.us), f"{s.us / total:.1%}", s.source) for s in dearest]
+    rows = [
+        (show_layers(s.layers), s.routine, _specs(s.outputs), show_us(s.us), f"{s.us / total:.1%}", s.source)
+        for s in dearest
+    ]
     lines.append(Table.of(("dearest steps", "routine", "makes", ">time", ">share", ""), rows).text())
     lines += [f"note: {note}" for note in plan.notes]
     lines += [f"body {key}: {show_us(body.predicted_us)}, {len(body.steps)} steps" for key, body in plan.bodies.items()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def show_us(us: float) -> str:
     """Microseconds with three or four digits and a unit: ``0.85 us``, ``123 us``, ``4.51 ms``, ``2.30 s``."""
@@ -37,3 +39,18 @@ def show_shape(shape: object) -> str:
     if not isinstance(shape, tuple):
         return "unknown"
     return "x".join("?" if d is None else str(d) for d in shape) or "scalar"
+
+
+def show_layers(names: Sequence[str]) -> str:
+    """Layers of one step: the first in full, of the others what differs: ``/block1/conv1/Conv + Relu``."""
+    first, *others = names
+    return " + ".join([first, *(_beyond(first, other) for other in others)])
+
+
+def _beyond(first: str, other: str) -> str:
+    """``other`` without the folders it shares with ``first``."""
+    folders, parts = first.split("/")[:-1], other.split("/")
+    shared = 0
+    while shared < min(len(folders), len(parts) - 1) and folders[shared] == parts[shared]:
+        shared += 1
+    return "/".join(parts[shared:])
