@@ -144,11 +144,11 @@ def single(
     return Case(name, (node,), inputs, constants, opset=opset)
 
 
-def chain(name: str, nodes: Iterable[onnx.NodeProto], **operands: Operand) -> Case:
+def chain(name: str, nodes: Iterable[onnx.NodeProto], opset: int = OPSET, **operands: Operand) -> Case:
     """A case of several nodes; operands by the names the nodes use."""
     inputs = {n: o for n, o in operands.items() if isinstance(o, np.ndarray)}
     constants = {n: o.array for n, o in operands.items() if isinstance(o, Const)}
-    return Case(name, tuple(nodes), inputs, constants)
+    return Case(name, tuple(nodes), inputs, constants, opset=opset)
 
 
 def model_cases(graph: Graph, seed: int = 0) -> list[Case]:

@@ -20,7 +20,7 @@ Found = tuple[str, str]
 
 ALLOCATION_BYTES = 16 * 1024
 """What a run may allocate at its peak: Python's own objects, never a tensor of the larger cases."""
-LEAK_BYTES, LEAK_RUNS = 512, 16
+LEAK_BYTES, LEAK_RUNS = 512, 8
 POISONS = (0xA5, 0x7F)
 """Read as float32, 0xA5... is -2.9e-16 and 0x7F... is 3.4e38: one of the two shows in any sum."""
 

@@ -5,19 +5,22 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from softneuro_core.catalog import Catalog, load_plugins
 from softneuro_core.errors import PluginError
 from softneuro_core.graph import Graph
+from softneuro_core.importer import load
 from softneuro_core.routine import Routine
-from softneuro_core.testing.case import Case
+from softneuro_core.testing.case import Case, model_cases
 from softneuro_core.testing.cases import all_cases
 from softneuro_core.testing.conversions import Conversion, check_adapter, conversions
 from softneuro_core.testing.routines import check_routine, offers_for
 from softneuro_core.testing.subject import Finding, Report
 
 CASES_FUNCTION = "softneuro_conformance_cases"
+MODEL = "model:"
 NO_CASE = "-"
 """The case of a unit that says: nothing here was ever run."""
 
@@ -35,6 +38,14 @@ class Unit(NamedTuple):
         return f"{self.name}-{self.case}"
 
 
+def extra_cases(reference: str, catalog: Catalog) -> list[Case]:
+    """Cases from a function ``module:name``, or (``model:PATH``) one for every layer of a model."""
+    if not reference.startswith(MODEL):
+        return list(import_object(reference))
+    path = Path(reference.removeprefix(MODEL))
+    return [case.renamed(f"{path.stem}:{case.name}") for case in model_cases(load(path, catalog=catalog))]
+
+
 def import_object(reference: str) -> Any:
     """``module`` or ``module:attribute``; a function is called. Raises what the import raises."""
     name, _, attribute = reference.partition(":")
@@ -48,7 +59,8 @@ class Workbench:
     """A plugin loaded beside the core alone, with every case it may be checked on.
 
     ``plugin`` is ``module`` or ``module:attribute`` (an object with hooks, or a function that returns one);
-    ``cases`` likewise more cases. Raises :class:`PluginError` with the reason if the plugin does not load.
+    ``cases`` are more of them, see :func:`extra_cases`. Raises :class:`PluginError` with the reason if the plugin does
+    not load.
     """
 
     def __init__(self, plugin: str, cases: str | None = None) -> None:
@@ -58,7 +70,7 @@ class Workbench:
         if self.info.status != "loaded":
             raise PluginError(f"plugin {plugin} is {self.info.status}: {self.info.reason}")
         own: Callable[[], Iterable[Case]] = getattr(module, CASES_FUNCTION, tuple)
-        more = tuple(own()) + tuple(import_object(cases) if cases else ())
+        more = tuple(own()) + tuple(extra_cases(cases, self.catalog) if cases else ())
         self._graphs: dict[str, Graph] = {}
         self.cases = {case.name: case for case in (*all_cases(), *more)}
         if len(self.cases) != len(all_cases()) + len(more):

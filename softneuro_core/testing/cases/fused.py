@@ -8,6 +8,7 @@ import numpy as np
 from onnx import NodeProto, helper
 
 from softneuro_core.testing.case import Case, Const, Operand, chain, normal, uniform
+from softneuro_core.testing.cases.pointwise import SWISH_OPSET
 
 X, W, B = (1, 8, 9, 7), (17, 8, 3, 3), (17,)
 node = helper.make_node
@@ -39,6 +40,8 @@ def _after_conv() -> Iterator[Case]:
     conv = node("Conv", ["x", "w", "b"], ["c"], pads=[1, 1, 1, 1])
     for name, (tail, more) in ACTIVATIONS.items():
         yield chain(f"conv-{name}", [conv, *tail], x=normal(*X), **weights, **more)
+    swish = [conv, node("Swish", ["c"], ["y"])]
+    yield chain("conv-swish", swish, opset=SWISH_OPSET, x=normal(*X), **weights)
     strided = node("Conv", ["x", "w", "b"], ["c"], pads=[0, 1, 2, 1], strides=[2, 1])
     relu = node("Relu", ["c"], ["y"])
     yield chain("conv-relu-pad-asymmetric-batch2", [strided, relu], x=normal(2, 8, 9, 7), **weights)

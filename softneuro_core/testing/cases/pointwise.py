@@ -11,6 +11,8 @@ from softneuro_core.testing.case import Case, Const, normal, single, uniform
 
 SHAPES = ((), (1,), (17,), (3, 7), (2, 7, 5), (2, 17, 5, 3), (1, 3, 2, 4, 5))
 BIG = (4, 16, 17, 33)
+SWISH_OPSET = 24
+"""Where ONNX first has Swish."""
 
 UNARY: dict[str, list[dict[str, Any]]] = {
     "Relu": [{}],
@@ -73,6 +75,10 @@ def _unary() -> Iterator[Case]:
         yield single(f"{op.lower()}-nan", op, _special(op))
     for op in INTEGER:
         yield single(f"{op.lower()}-int32", op, uniform(-9, 9, 3, 17, dtype="int32"))
+    for shape in SHAPES:
+        yield single(f"swish-{_label(shape)}", "Swish", 3 * normal(*shape), opset=SWISH_OPSET)
+    yield single("swish-alpha", "Swish", 3 * normal(2, 17, 5, 3), opset=SWISH_OPSET, alpha=1.702)
+    yield single("swish-big", "Swish", 3 * normal(*BIG), opset=SWISH_OPSET)
     yield single("round-ties", "Round", np.arange(-4, 4.5, 0.5, dtype=np.float32))
     for op in ("IsNaN", "IsInf"):
         yield single(f"{op.lower()}-c17", op, np.array([0, np.nan, np.inf, -np.inf, 1] * 4, np.float32))
