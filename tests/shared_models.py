@@ -12,6 +12,10 @@ import numpy as np
 
 ROOT = Path(os.environ.get("SOFTNEURO_MODELS", Path(__file__).resolve().parents[2] / "shared" / "models"))
 
+STEPS = {"mobilenetv2_ptq_qdq": 2}
+"""Allowed integer steps where one is out of reach: this file computes its convolutions in float between quantisers, and
+the same graph evaluated with float64 convolutions ends two steps from the stored output (211) of its largest class."""
+
 
 @dataclass(frozen=True, slots=True)
 class SharedModel:
@@ -29,18 +33,19 @@ class SharedModel:
         return {name: array.shape for name, array in self.feeds.items()}
 
     def check(self, made: Mapping[str, Any]) -> None:
-        """Raises AssertionError beyond 2e-4 of the largest output (5e-3 for fp16 files, one step for integers), or
-        when the first choice of a classifier differs."""
+        """Raises AssertionError beyond 2e-4 of the largest output (5e-3 for fp16 files, one step for integers but for
+        ``STEPS``), or when the first choice of a classifier differs."""
         for name, want in self.expected.items():
             got = made[name]
             assert got.shape == want.shape and got.dtype == want.dtype, (name, got.shape, got.dtype)
             if want.dtype.kind in "iu":
-                assert np.abs(got.astype(np.int64) - want.astype(np.int64)).max(initial=0) <= 1, name
+                steps = np.abs(got.astype(np.int64) - want.astype(np.int64)).max(initial=0)
+                assert steps <= STEPS.get(self.name, 1), (name, steps)
             else:
                 bound = 5e-3 if "fp16" in self.name else 2e-4
                 error = np.abs(got.astype(np.float64) - want.astype(np.float64)).max(initial=0)
                 assert error <= bound * np.abs(want.astype(np.float64)).max(initial=0), (name, error)
-            if want.ndim == 2 and want.dtype.kind == "f":
+            if want.ndim == 2:
                 assert (got.argmax(-1) == want.argmax(-1)).all(), name
 
 
@@ -54,3 +59,16 @@ def read_model(path: Path) -> SharedModel:
         feeds = {k[3:]: stored[k] for k in stored.files if k.startswith("in:")}
         expected = {k[4:]: stored[k] for k in stored.files if k.startswith("out:")}
     return SharedModel(path, feeds, expected)
+
+
+SILERO = ROOT / "silero_vad" / "silero_vad.onnx"
+
+
+def silero_windows(count: int) -> list[tuple[np.ndarray, float]]:
+    """The first windows of 512 samples of the recording, with the speech probability each must give."""
+    import wave
+
+    with wave.open(str(SILERO.with_name("test_16k.wav"))) as recording:
+        samples = np.frombuffer(recording.readframes(count * 512), np.int16).astype(np.float32) / 32768
+    wanted = np.load(SILERO.with_name("expected_speech_probs.npy"))
+    return [(samples[i * 512 : (i + 1) * 512], float(wanted[i])) for i in range(count)]
