@@ -19,6 +19,7 @@ from typing import Any
 
 from softneuro_core.costs import Cost
 from softneuro_core.device import Device, Target
+from softneuro_core.errors import InputError
 from softneuro_core.profiling.compare import judge_all
 from softneuro_core.rig import Link, Operand, Rig, copies_past_cache
 from softneuro_core.routine import Kernel
@@ -69,7 +70,8 @@ def measure(
     """The cost of a case, failed with a reason if the kernel raises, is wrong, or writes where it must not.
 
     ``best_ns`` is the smallest time known in the same group; ``on_phase`` hears ``prepare``, ``check`` and ``time``
-    as they begin. Never raises for anything the kernel does short of killing the process.
+    as they begin. Never raises for anything the kernel does short of killing the process; raises :class:`InputError`
+    for a case that does not fit together.
     """
     phase = "prepare"
     try:
@@ -77,6 +79,9 @@ def measure(
         kernel = case.prepare()
         phase = "bind"
         rig = _rig(case, kernel, effort)
+        phase = "load"
+        rig.load(case.arrays)
+        rig.synchronize()
         phase = "run"
         on_phase("check")
         error, reason = _checked_run(case, rig)
@@ -89,6 +94,8 @@ def measure(
     except MemoryError:
         return Cost.failed(f"runs out of memory in {phase}")
     except BaseException as problem:  # a plugin may even call sys.exit
+        if phase == "load" and isinstance(problem, InputError):
+            raise
         return Cost.failed(f"raises in {phase}: {type(problem).__name__}: {_first_line(problem)}")
     if reason is not None:
         return Cost.failed(reason)
@@ -105,12 +112,9 @@ def _rig(case: Case, kernel: Kernel, effort: Effort) -> Rig:
         (*case.inputs, *case.outputs), last_level_cache_bytes(), effort.memory_bytes, effort.sets
     )
     device = case.target.device.name
-    rig = Rig(
+    return Rig(
         kernel, case.inputs, case.outputs, case.devices, routine_device=device, copies=copies, strided=case.strided
     )
-    rig.load(case.arrays)
-    rig.synchronize()
-    return rig
 
 
 def _checked_run(case: Case, rig: Rig) -> tuple[float | None, str | None]:

@@ -162,7 +162,7 @@ class Profiler:
                 return None  # the budget ended it, not its own fault
             self._strikes[job.author] += 1
             cost = Cost.failed(str(lost))
-        except (PluginError, KeyError, TypeError, ValueError) as error:
+        except (SoftneuroError, KeyError, TypeError, ValueError) as error:
             self._say(f"{job.name} could not be measured: {error}")
             return None
         self.database.put(job.key, cost)

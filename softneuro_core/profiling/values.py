@@ -135,7 +135,7 @@ class ValueStore:
         number = len(self._stored)
         if isinstance(content, np.ndarray) and content.dtype.kind not in "OUS":
             stored = Stored(f"{number}.npy", _dtype_name(content.dtype))
-            plain = np.ascontiguousarray(content)
+            plain = np.asarray(content, order="C")  # ascontiguousarray would make a vector of a scalar
             if plain.dtype.kind == "V" or stored.dtype not in _NPY_KNOWS:  # types npy has no name for, as bytes
                 plain = plain.view(np.dtype(f"u{plain.dtype.itemsize}"))
             np.save(self.folder / stored.file, plain, allow_pickle=False)
