@@ -16,12 +16,20 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.conv_direct import DirectConv
     from softneuro_cpu_numba.depthwise import Depthwise
     from softneuro_cpu_numba.elementwise import Map
+    from softneuro_cpu_numba.gather import Gather
     from softneuro_cpu_numba.gemm import MatrixProduct
+    from softneuro_cpu_numba.lstm import Lstm
     from softneuro_cpu_numba.movement import movements
+    from softneuro_cpu_numba.norm import BatchNorm, LayerNorm, Softmax
     from softneuro_cpu_numba.pool import Pool
+    from softneuro_cpu_numba.reduce import reductions
+    from softneuro_cpu_numba.resize import Resize
 
     pools = [Pool("MaxPool", "max"), Pool("AveragePool", "average")]
-    return [DirectConv(), Depthwise(), MatrixProduct(), *pools, Map(), *movements()]
+    norms = [LayerNorm("LayerNormalization"), LayerNorm("InstanceNormalization"), BatchNorm()]
+    norms += [Softmax("Softmax"), Softmax("LogSoftmax")]
+    others = [Gather(), Lstm(), Resize("Resize"), Resize("Upsample")]
+    return [DirectConv(), Depthwise(), MatrixProduct(), *pools, *norms, *others, Map(), *movements(), *reductions()]
 
 
 @hookimpl

@@ -1,0 +1,84 @@
+"""LSTM with the usual activations: one task a direction; time runs inside."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from softneuro_cpu_numba.kernels.base import FAST_SUM, STRICT, f32, sigmoid32, tanh32
+from softneuro_cpu_numba.native import kernel
+
+
+@njit(fastmath=STRICT, inline="always")
+def accumulate(gates, weights, x, x0, count, width):
+    """gates[:] += x @ weights; four inputs a pass, so that the sums are loaded and stored a quarter as often."""
+    i = 0
+    while i + 4 <= count:
+        a, b, c, d = x[x0 + i], x[x0 + i + 1], x[x0 + i + 2], x[x0 + i + 3]
+        w = i * width
+        for j in range(width):
+            v = gates[j] + a * weights[w + j]
+            v += b * weights[w + width + j]
+            v += c * weights[w + 2 * width + j]
+            gates[j] = v + d * weights[w + 3 * width + j]
+        i += 4
+    while i < count:
+        a, w = x[x0 + i], i * width
+        for j in range(width):
+            gates[j] += a * weights[w + j]
+        i += 1
+
+
+@kernel
+def lstm():
+    """args: x h0 c0 (0: zeros) | y h c (0: unwanted) | w [D, I, 4H] r [D, H, 4H] bias [D, 4H] peepholes [D, 3H] |
+    time batch inputs hidden directions reversed_first | x steps of time, batch | state steps of batch, direction | y
+    steps of time, direction, batch.
+
+    Gates stand in ONNX order i o f c. scratch: 4H + 2H floats.
+    """
+
+    def run(args, begin, end, scratch):
+        x, h0, c0 = f32(args[0]), args[1], args[2]
+        first_h, first_c = f32(h0), f32(c0)
+        y, h_out, c_out = f32(args[3]), f32(args[4]), f32(args[5])
+        time, batch, count, hidden, backward = args[10], args[11], args[12], args[13], args[15]
+        x_time, x_batch, s_batch, s_direction = args[16], args[17], args[18], args[19]
+        y_time, y_direction, y_batch = args[20], args[21], args[22]
+        width = 4 * hidden
+        gates, h, c = f32(scratch), f32(scratch + width * 4), f32(scratch + (width + hidden) * 4)
+        for direction in range(begin, end):
+            w, r = f32(args[6] + direction * count * width * 4), f32(args[7] + direction * hidden * width * 4)
+            bias, peep = f32(args[8] + direction * width * 4), f32(args[9] + direction * 3 * hidden * 4)
+            reverse = backward == 1 or direction == 1
+            for b in range(batch):
+                state = b * s_batch + direction * s_direction
+                for j in range(hidden):
+                    h[j] = first_h[state + j] if h0 != 0 else np.float32(0.0)
+                    c[j] = first_c[state + j] if c0 != 0 else np.float32(0.0)
+                for step in range(time):
+                    t = time - 1 - step if reverse else step
+                    for j in range(width):
+                        gates[j] = bias[j]
+                    accumulate(gates, w, x, t * x_time + b * x_batch, count, width)
+                    accumulate(gates, r, h, 0, hidden, width)
+                    for j in range(hidden):
+                        i_gate = sigmoid32(gates[j] + peep[j] * c[j])
+                        f_gate = sigmoid32(gates[2 * hidden + j] + peep[2 * hidden + j] * c[j])
+                        cell = f_gate * c[j] + i_gate * tanh32(gates[3 * hidden + j])
+                        o_gate = sigmoid32(gates[hidden + j] + peep[hidden + j] * cell)
+                        c[j] = cell
+                        h[j] = o_gate * tanh32(cell)
+                    if args[3] != 0:
+                        out = t * y_time + direction * y_direction + b * y_batch
+                        for j in range(hidden):
+                            y[out + j] = h[j]
+                if args[4] != 0:
+                    for j in range(hidden):
+                        h_out[state + j] = h[j]
+                if args[5] != 0:
+                    for j in range(hidden):
+                        c_out[state + j] = c[j]
+
+    run.fastmath = FAST_SUM
+    return run

@@ -1,0 +1,109 @@
+"""Resize and Upsample over the last two axes, nearest and linear, with every coordinate mode but cropping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.graph import Layer, Region
+from softneuro_core.routine import EXACT, SUMS, Kernel, Offer, Routine
+from softneuro_core.spec import NHWC
+from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
+from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, is_f32, text
+
+COORDINATES = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
+ROUNDING = {
+    "round_prefer_floor": lambda x: np.ceil(x - 0.5),
+    "round_prefer_ceil": lambda x: np.floor(x + 0.5),
+    "floor": np.floor,
+    "ceil": np.ceil,
+}
+
+
+def _scales(layer: Layer, shape: tuple[int, ...], made: tuple[int, ...]) -> list[float] | None:
+    """Output over input size of every axis, as the layer says or as the sizes are."""
+    if layer.op == "Upsample":
+        given = layer.inputs[1] if len(layer.inputs) > 1 else None
+        listed = layer.attrs.get("scales") if given is None else given.data
+    elif layer.version < 11:
+        listed = None if layer.inputs[1] is None else layer.inputs[1].data
+    else:
+        given = layer.inputs[2] if len(layer.inputs) > 2 else None
+        listed = None if given is None else given.data
+        if given is None or (listed is not None and np.asarray(listed).size == 0):
+            return [m / n for n, m in zip(shape, made, strict=True)]
+    return None if listed is None else [float(v) for v in np.asarray(listed).reshape(-1)]
+
+
+def _taps(n: int, m: int, scale: float, coordinates: str, rounding: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Two source positions of each output position, and the weight of the second."""
+    out = np.arange(m, dtype=np.float64)
+    if coordinates == "asymmetric":
+        at = out / scale
+    elif coordinates == "align_corners":
+        at = out * (n - 1) / (n * scale - 1) if n * scale > 1 else out * 0  # the exact, fractional length
+    elif coordinates == "pytorch_half_pixel" and m == 1:
+        at = out * 0
+    else:
+        at = (out + 0.5) / scale - 0.5
+    if rounding is not None:
+        near = np.clip(ROUNDING[rounding](at), 0, n - 1).astype(np.int64)
+        return np.stack([near, near], axis=1), np.zeros(m, np.float32)
+    at = np.clip(at, 0, n - 1)
+    low = np.minimum(np.floor(at), n - 1).astype(np.int64)
+    high = np.minimum(low + 1, n - 1)
+    return np.stack([low, high], axis=1), (at - low).astype(np.float32)
+
+
+class Resize(Routine):
+    """Resize (opset 10 on) or Upsample of a float32 image, N and C unchanged."""
+
+    def __init__(self, operator: str) -> None:
+        self.name, self.pattern = f"cpu/{operator.lower()}", (operator,)
+
+    def _mode(self, layer: Layer) -> tuple[str, str, str | None] | None:
+        """(mode, coordinate mode, rounding of nearest), None where not covered."""
+        attrs = layer.attrs
+        mode = text(attrs.get("mode", "nearest"))
+        old = layer.op == "Upsample" or layer.version < 11
+        coordinates = "asymmetric" if old else text(attrs.get("coordinate_transformation_mode", "half_pixel"))
+        rounding = "floor" if old else text(attrs.get("nearest_mode", "round_prefer_floor"))
+        if mode not in ("nearest", "linear") or coordinates not in COORDINATES or rounding not in ROUNDING:
+            return None
+        if (
+            attrs.get("antialias")
+            or attrs.get("axes")
+            or text(attrs.get("keep_aspect_ratio_policy", "stretch")) != "stretch"
+        ):
+            return None
+        return mode, coordinates, rounding if mode == "nearest" else None
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        layer = region.exit
+        if len(region.inputs) != 1 or not is_f32(*region.inputs, *region.outputs) or self._mode(layer) is None:
+            return
+        shape, made = region.inputs[0].static_shape, region.outputs[0].static_shape
+        scales = _scales(layer, shape, made) if len(shape) == 4 and shape[:2] == made[:2] else None
+        if scales is None or layer.inputs[0] is not region.inputs[0] or len(scales) != 4 or scales[:2] != [1.0, 1.0]:
+            return
+        for spec in (NHWC_F32, NCHW_F32):
+            exact = text(layer.attrs.get("mode", "nearest")) == "nearest"
+            yield Offer((spec,), (spec,), accuracy=EXACT if exact else SUMS)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        layer = region.exit
+        mode = self._mode(layer)
+        (n, c, h, w), (_, _, oh, ow) = region.inputs[0].static_shape, region.outputs[0].static_shape
+        scales = _scales(layer, (n, c, h, w), (n, c, oh, ow))
+        assert mode is not None and scales is not None
+        rows, row_weights = _taps(h, oh, scales[2], *mode[1:])
+        columns, column_weights = _taps(w, ow, scales[3], *mode[1:])
+        channels_last = offer.inputs[0].layout == NHWC
+        tables = [aligned(t) for t in (rows, row_weights, columns, column_weights)]
+        return NativeKernel(
+            address_of("resize", "pixels" if channels_last else "planes", linear=mode[0] == "linear"),
+            (In(0), Out(0), h, w, oh, ow, *tables, c),
+            n * oh if channels_last else n * c,
+        )
