@@ -47,6 +47,7 @@ class Knobs:
     chance_multi_output: float
     chance_output: float
     chance_split_operand: float
+    chance_unread_operand: float
     chance_leak: float
     chance_conversion: float
     chance_stuck: float
@@ -58,17 +59,18 @@ class Knobs:
     def draw(rng: random.Random) -> Knobs:
         return Knobs(
             layers=rng.choice((1, 2, 3, 4, 5, 6, 7, 8, 8, 8)),
-            specs=rng.choice((1, 2, 2, 3, 3, 3, 4, 4, 4, 4, 4, 5)),
+            specs=rng.choice((1, 2, 3, 3, 3, 4, 4, 4, 4, 4, 4, 5)),
             devices=rng.choice((1, 2, 2, 3, 3)),
             options=rng.choice((1, 2, 2, 3, 4)),
             regions=rng.choice((0, 2, 4, 6, 8)),
             chance_multi_output=rng.choice((0.0, 0.3, 0.6)),
             chance_output=rng.choice((0.0, 0.2, 0.4)),
             chance_split_operand=rng.choice((0.0, 0.2, 0.5)),
+            chance_unread_operand=rng.choice((0.0, 0.0, 0.15)),
             chance_leak=rng.choice((0.0, 0.0, 0.0, 0.5)),
             chance_conversion=rng.choice((1.0, 1.0, 1.0, 0.8, 0.6)),
             chance_stuck=rng.choice((0.0, 0.1, 0.4)),
-            hubs=rng.random() < 0.8,
+            hubs=rng.random() < 0.9,
             longest_segment_ns=rng.choice((0, 30, 60)),
             limits=rng.choice((0, 0, 0, 1, 1, 2)),
         )
@@ -137,9 +139,13 @@ def _spec(rng: random.Random, knobs: Knobs, hub: int | None) -> int:
 
 
 def _operands(rng: random.Random, knobs: Knobs, shape: Shape, values: Sequence[int]) -> tuple[ValueSpec, ...]:
-    """A spec for every operand; one value read twice is often wanted in two specs."""
-    again = [value for value in values if rng.random() < knobs.chance_split_operand]
-    return _specs(rng, knobs, shape, [*values, *again])
+    """A spec for every operand; one value read twice is often wanted in two specs.
+
+    Some options read less than others, like a kernel that has no use for an operand given its attributes.
+    """
+    read = [value for value in values if rng.random() >= knobs.chance_unread_operand]
+    again = [value for value in read if rng.random() < knobs.chance_split_operand]
+    return _specs(rng, knobs, shape, [*read, *again])
 
 
 def _uses(rng: random.Random, knobs: Knobs, time_ns: int, most: int) -> tuple[int, ...]:

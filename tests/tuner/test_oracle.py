@@ -115,16 +115,19 @@ def test_the_seeds_together_are_as_many_as_asked_for() -> None:
     assert CHUNKS * CHUNK_MINIMUM >= 200
 
 
-def test_min_marginals_are_what_forcing_each_option_by_brute_force_costs() -> None:
-    compared = 0
-    for number, problem in enumerate(problems(seed=1000, count=180)):
+@pytest.mark.parametrize("seed", (1000, 1001))
+def test_min_marginals_are_what_forcing_each_option_by_brute_force_costs(seed: int) -> None:
+    compared = Counter[bool]()
+    for number, problem in enumerate(problems(seed, count=100)):
         if Oracle(problem).best() is None:
             continue
         tuner = ExactTuner()
         found = list(tuner.min_marginals(problem, tuner.select(problem)))
-        assert found == Oracle(problem).best_with_each(), f"problem {number}: {problem}"
-        compared += len(found)
-    assert compared > 1500
+        assert found == Oracle(problem).best_with_each(), f"seed {seed}, problem {number}: {problem}"
+        compared.update(time is None for time in found)
+    print(f"\nseed {seed}: {compared[False]} options with a plan and {compared[True]} without")
+    assert compared[False] >= 500
+    assert compared[True] >= 20
 
 
 @pytest.fixture(scope="module")
