@@ -141,7 +141,7 @@ class _Programme:
         """Backward as forward: a segment is paid by its first step, unless the step before is on its device."""
         problem, model = self.problem, self.model
         for device, cost in problem.segment_ns.items():
-            last = None
+            last: int | None = None
             for layer in range(problem.layer_count) if cost else ():
                 ends = [(self.x[i], o.device == device) for i, o in enumerate(problem.options) if o.exit == layer]
                 here = [x for x, same in ends if same]
