@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def _member(path: Path, archive: Any, key: str) -> np.ndarray:
 
 def _load(path: Path) -> Any:
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", file=path) from None
     except Exception as error:  # numpy raises ValueError, EOFError, zipfile errors, and more for damaged files

@@ -76,8 +76,8 @@ def plan_section(graph: Graph, plan: Plan, found: Explanation, measured: Mapping
         f"<h2>{escape(title)}</h2><p>From top to bottom in the order it runs. A line is a stored value, its colour how "
         f"it is stored; a diamond converts one into the other. {note}</p>"
         f"{_legend(colours, rows)}<div class='card scroll'><div class='plan'>{plan_svg(rows, colours)}"
-        "<table><colgroup><col><col style='width:15%'><col style='width:12%'><col style='width:19%'>"
-        "<col style='width:17%'><col style='width:86px'></colgroup><thead><tr><th>step</th><th>operators</th>"
+        "<table><colgroup><col><col style='width:14%'><col style='width:11%'><col style='width:16%'>"
+        "<col style='width:15%'><col style='width:82px'></colgroup><thead><tr><th>step</th><th>operators</th>"
         "<th>result</th><th>routine</th><th></th><th class='num'>time</th></tr></thead>"
         f"<tbody>{body}</tbody></table></div></div>"
     )
@@ -284,11 +284,13 @@ def memory_section(pictures: Iterable[ArenaPicture], constant_bytes: int) -> str
 
 
 def _arena(picture: ArenaPicture) -> str:
-    size = f"{show_bytes(picture.nbytes)} for {len(picture.blocks)} blocks"
-    return (
-        f"<p class='soft'><b>{escape(picture.device)}</b>: {size}; the bound no plan can undercut is {show_bytes(picture.bound_bytes)}, separate buffers would take "
-        f"{show_bytes(picture.separate_bytes)}.</p><div class='card'>{memory_svg(picture)}</div>"
+    facts = (
+        f"{show_bytes(picture.nbytes)} for {len(picture.blocks)} blocks",
+        f"no plan needs less than {show_bytes(picture.bound_bytes)}",
+        f"separate buffers would take {show_bytes(picture.separate_bytes)}",
     )
+    head = f"<p class='soft'><b>{escape(picture.device)}</b>: {'; '.join(facts)}.</p>"
+    return f"{head}<div class='card'>{memory_svg(picture)}</div>"
 
 
 def facts_section(found: Explanation, plan: Plan) -> str:
