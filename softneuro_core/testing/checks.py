@@ -267,7 +267,7 @@ def _strided(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.nd
 
 def _allocation(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:
     """Host memory as Python and numpy know it; a device that simulates itself in Python is left alone."""
-    if subject.device != "cpu":
+    if {subject.device, *(spec.device for _, spec in (*subject.inputs, *subject.outputs))} != {"cpu"}:
         return
     rig.load(subject.arrays)
     rig.run()

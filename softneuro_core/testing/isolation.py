@@ -19,6 +19,8 @@ from softneuro_core.testing.units import Unit
 
 START_S = 120.0
 """To import a plugin, numba included, and ask every routine for offers."""
+FRAMES = 3
+"""Of a dead worker's stack: enough to get from ctypes or numpy to the plugin."""
 
 
 class _Worker:
@@ -58,11 +60,11 @@ class _Worker:
         return reply
 
     def last_words(self) -> str:
-        """The innermost frame faulthandler printed, and how the process ended."""
+        """The innermost frames faulthandler printed, or else the last line of stderr."""
         self.errors.seek(0)
         text = self.errors.read().decode(errors="replace").splitlines()
         frames = [line.strip() for line in text if line.strip().startswith("File ")]
-        return f", in {frames[0]}" if frames else (f": {text[-1]}" if text else "")
+        return f", in {' < '.join(frames[:FRAMES])}" if frames else (f": {text[-1]}" if text else "")
 
     def close(self) -> None:
         self.process.kill()

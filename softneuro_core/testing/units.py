@@ -39,11 +39,14 @@ class Unit(NamedTuple):
 
 
 def extra_cases(reference: str, catalog: Catalog) -> list[Case]:
-    """Cases from a function ``module:name``, or (``model:PATH``) one for every layer of a model."""
+    """Cases from a function ``module:name``, or (``model:PATH``) one for every layer of a model, free dimensions 1."""
     if not reference.startswith(MODEL):
         return list(import_object(reference))
     path = Path(reference.removeprefix(MODEL))
-    return [case.renamed(f"{path.stem}:{case.name}") for case in model_cases(load(path, catalog=catalog))]
+    graph = load(path, catalog=catalog)
+    free = {name: [d if isinstance(d, int) else 1 for d in dims or ()] for name, dims in graph.free_dims.items()}
+    graph = load(path, free, catalog=catalog) if free else graph
+    return [case.renamed(f"{path.stem}:{case.name}") for case in model_cases(graph)]
 
 
 def import_object(reference: str) -> Any:

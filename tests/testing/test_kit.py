@@ -1,0 +1,334 @@
+"""The kit itself: how it judges numbers, what it says of broken plugins, its fixtures, its command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from softneuro_core.catalog import Catalog
+from softneuro_core.errors import InputError, ModelError, PluginError
+from softneuro_core.graph import Value
+from softneuro_core.spec import DType, QParams, TensorSpec
+from softneuro_core.testing import conformance
+from softneuro_core.testing.build import build_graph
+from softneuro_core.testing.case import Const, chain, normal, single
+from softneuro_core.testing.cases import all_cases, perf_cases
+from softneuro_core.testing.isolation import Isolation
+from softneuro_core.testing.measure import compare, expected
+from softneuro_core.testing.null_device import NullDevice
+
+REFERENCE_FAILS = {"convtranspose-group2", "maxpool-int8", "pad-negative", "softsign-scalar", "rnn-relu"}
+"""Cases onnx.reference cannot compute; the kit skips them and says so."""
+
+
+def _judge(actual: object, wanted: object, spec: str, accuracy: float = 0.0, **more: object) -> str | None:
+    actual, wanted = np.asarray(actual), np.asarray(wanted)
+    parsed = TensorSpec.parse(spec)
+    value = Value("y", DType.parse("float32") if more else parsed.dtype, actual.shape, **more)  # type: ignore[arg-type]
+    return compare(actual.astype(parsed.dtype.numpy), wanted, value, parsed, accuracy).problem
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_errors_count_relative_to_the_largest_output() -> None:
+    assert _judge([100.0, 1.0005], [100.0, 1.0], "cpu:float32", 1e-5) is None
+    problem = _judge([100.01, 1.0], [100.0, 1.0], "cpu:float32", 1e-5)
+    assert problem and "1.00e-04 of the largest output" in problem and "(0,)" in problem
+
+
+def test_exact_means_the_rounded_reference() -> None:
+    third = 1 / 3
+    assert _judge([np.float32(third)], [third], "cpu:float32") is None
+    assert _judge([np.nextafter(np.float32(third), np.float32(1))], [third], "cpu:float32")
+
+
+@pytest.mark.parametrize(
+    ("actual", "wanted", "is_right"),
+    [
+        ([np.nan, 1], [np.nan, 1], True),
+        ([0.0, 1], [np.nan, 1], False),
+        ([np.nan, 1], [0.0, 1], False),
+        ([np.inf, 1], [np.inf, 1], True),
+        ([-np.inf, 1], [np.inf, 1], False),
+        ([np.inf, 1], [1e300, 1], True),  # overflows the stored type
+    ],
+)
+def test_nan_and_infinity_stand_where_they_should(actual: list[float], wanted: list[float], is_right: bool) -> None:
+    assert (_judge(actual, wanted, "cpu:float32", 1e-5) is None) == is_right
+
+
+def test_integers_are_counted_in_steps() -> None:
+    assert _judge([1, 2, 3], [1, 2, 3], "cpu:int32") is None
+    assert "1 steps off" in (_judge([1, 2, 4], [1, 2, 3], "cpu:int32") or "")
+    assert _judge([1, 2, 4], [1, 2, 3], "cpu:int32", 1) is None
+    assert _judge([2**62 + 1], [2**62], "cpu:int64")  # one step that float64 does not see
+
+
+def test_a_real_value_in_an_integer_spec_is_judged_in_steps_of_its_scale() -> None:
+    numbers = QParams(np.array(0.5, np.float32), np.array(3, np.int8))
+    assert _judge([3, 5], [0.0, 1.0], "cpu:int8", qparams=numbers) is None
+    assert "1 steps off" in (_judge([3, 6], [0.0, 1.0], "cpu:int8", qparams=numbers) or "")
+
+
+# -- cases -------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_covers_what_a_cpu_plugin_needs() -> None:
+    ops = {op for case in all_cases() for op in case.ops}
+    wanted = "Conv ConvTranspose MaxPool AveragePool Gemm MatMul Softmax LayerNormalization BatchNormalization LSTM"
+    wanted += " ReduceMean Concat Split Slice Transpose Reshape Gather Pad Resize Cast Expand Where Equal Clip Gelu"
+    assert not set(wanted.split()) - ops
+    assert len(all_cases()) > 900 and len(perf_cases()) > 40
+    dtypes = {str(a.dtype) for case in all_cases() for a in case.inputs.values()}
+    assert dtypes >= {"float32", "float64", "float16", "int8", "uint8", "int32", "int64", "bool"}
+    assert {a.ndim for case in all_cases() for a in case.inputs.values()} == {0, 1, 2, 3, 4, 5}
+
+
+def test_the_reference_computes_every_case_but_those_listed() -> None:
+    failed, in_float32 = set(), []
+    for case in all_cases():
+        try:
+            in_float32 += [case.name] if expected(case).slack else []
+        except Exception:
+            failed.add(case.name)
+    assert failed <= REFERENCE_FAILS, failed - REFERENCE_FAILS
+    assert len(in_float32) < 10, "most references are computed in float64"
+
+
+def test_a_case_says_which_shape_it_lacks() -> None:
+    wrong = single("wrong", "Conv", normal(1, 3, 5, 5), Const(normal(4, 3)))
+    with pytest.raises(ModelError, match="Conv"):
+        wrong.graph()
+
+
+def test_other_inputs_keep_shape_dtype_and_range() -> None:
+    case = single("x", "Relu", normal(3, 17))
+    other = case.with_inputs(1)
+    assert sorted(other.inputs["x0"].ravel()) == sorted(case.inputs["x0"].ravel())
+    assert not np.array_equal(other.inputs["x0"], case.inputs["x0"])
+
+
+def test_building_keeps_absent_inputs_attributes_and_constants() -> None:
+    nodes = [
+        helper.make_node("Clip", ["x", "", "high"], ["c"]),
+        helper.make_node("LeakyRelu", ["c"], ["y"], alpha=0.25),
+    ]
+    graph = build_graph(nodes, {"x": normal(2, 3)}, {"high": np.array(1, np.float32)}, ["y"])
+    clip, leaky = graph.layers
+    assert clip.inputs[1] is None and clip.inputs[2] is not None and clip.inputs[2].is_constant
+    assert leaky.attrs == {"alpha": 0.25} and leaky.version == 21
+    assert graph.outputs[0].static_shape == (2, 3)
+
+
+# -- broken plugins --------------------------------------------------------------------------------------------------
+
+
+def test_a_plugin_that_does_not_import_is_one_failing_test(tmp_plugin: Callable[..., ModuleType]) -> None:
+    tmp_plugin("", name="sound_name")
+    (Path(sys.modules["sound_name"].__file__ or "").parent / "broken_plugin.py").write_text(
+        "raise OSError('no driver')"
+    )
+    with pytest.raises(PluginError, match="OSError: no driver"):
+        Isolation("broken_plugin").units()
+    test = conformance("broken_plugin")
+    with pytest.raises(pytest.fail.Exception, match="no driver"):
+        test()
+
+
+def test_a_plugin_that_kills_the_process_on_import_is_named(tmp_plugin: Callable[..., ModuleType]) -> None:
+    tmp_plugin("", name="sound_name")
+    folder = Path(sys.modules["sound_name"].__file__ or "").parent
+    (folder / "deadly_plugin.py").write_text("import ctypes\nctypes.string_at(0)\n")
+    with pytest.raises(PluginError, match=r"deadly_plugin: the process .*deadly_plugin.py"):
+        Isolation("deadly_plugin").units()
+
+
+OPERATOR_WITHOUT_CASES = """
+    from onnx.parser import parse_function
+    from softneuro_core.hookspecs import hookimpl
+    from softneuro_core.operators import Operator
+    from softneuro_core.routine import Offer, Routine
+
+    class Twice(Routine):
+        name, pattern = "cpu/twice", ("mine::Twice",)
+        def offers(self, region, target):
+            return [Offer(("cpu:float32",), ("cpu:float32",))]
+        def prepare(self, region, offer, target):
+            raise NotImplementedError
+
+    @hookimpl
+    def softneuro_layers():
+        body = '<domain: "mine", opset_import: ["": 18]> Twice (x) => (y) { y = Add (x, x) }'
+        return [Operator("mine", "Twice", function=parse_function(body))]
+
+    @hookimpl
+    def softneuro_routines():
+        return [Twice()]
+"""
+
+
+def test_what_no_case_reaches_is_a_finding(tmp_plugin: Callable[..., ModuleType]) -> None:
+    module = tmp_plugin(OPERATOR_WITHOUT_CASES, name="untested_plugin")
+    isolation = Isolation(module.__name__)
+    found = {f.subject: f for unit in isolation.units() for f in isolation.check(unit, 60.0).findings}
+    isolation.close()
+    assert set(found) == {"cpu/twice", "mine::Twice"}
+    assert {f.check for f in found.values()} == {"cases"}
+    assert "softneuro_conformance_cases" in found["mine::Twice"].detail
+
+
+def test_cases_may_come_from_elsewhere(tmp_plugin: Callable[..., ModuleType]) -> None:
+    module = tmp_plugin(OPERATOR_WITHOUT_CASES, name="untested_plugin")
+    more = tmp_plugin(
+        """
+        from softneuro_core.testing.case import normal, single
+        def more():
+            return [single("twice", "Twice", normal(3, 7), domain="mine")]
+        """,
+        name="more_cases",
+    )
+    isolation = Isolation(module.__name__, f"{more.__name__}:more")
+    (unit,) = isolation.units()
+    (finding,) = isolation.check(unit, 60.0).findings
+    isolation.close()
+    assert finding.check == "prepare" and "NotImplementedError" in finding.detail
+
+
+def test_xfail_must_name_something(tmp_plugin: Callable[..., ModuleType]) -> None:
+    module = tmp_plugin(OPERATOR_WITHOUT_CASES, name="untested_plugin")
+    with pytest.raises(InputError, match="cpu/nothing"):
+        conformance(module, xfail={"cpu/nothing-*": "never was"})
+
+
+# -- through pytest and the command line ------------------------------------------------------------------------------
+
+NAN_DROPPER = """
+import numpy as np
+from softneuro_core.hookspecs import hookimpl
+from softneuro_core.routine import FunctionKernel, Offer, Routine
+
+class Relu(Routine):
+    name, pattern = "cpu/fmax", ("Relu",)
+    def offers(self, region, target):
+        fits = region.inputs[0].dtype.name == "float32"
+        return [Offer(("cpu:float32",), ("cpu:float32",), accuracy=0.0)] if fits else []
+    def prepare(self, region, offer, target):
+        return FunctionKernel(lambda x, y: np.fmax(x, np.float32(0), out=y))
+
+@hookimpl
+def softneuro_routines():
+    return [Relu()]
+"""
+
+
+def _python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def _pytest(folder: Path, test: str) -> subprocess.CompletedProcess[str]:
+    (folder / "dropper.py").write_text(NAN_DROPPER)
+    (folder / "test_it.py").write_text(textwrap.dedent(test))
+    (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\nfilterwarnings = error\n")
+    return _python(folder, "-m", "pytest", "-p", "no:cacheprovider", "-v", "test_it.py")
+
+
+def test_three_lines_of_test_name_the_broken_promise(tmp_path: Path) -> None:
+    done = _pytest(
+        tmp_path,
+        """
+        import dropper
+        from softneuro_core.testing import conformance
+        test_conformance = conformance(dropper)
+        """,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "test_conformance[cpu/fmax-relu-17] PASSED" in done.stdout
+    assert "test_conformance[cpu/fmax-relu-nan] FAILED" in done.stdout
+    assert "[values] cpu/fmax on relu-nan" in done.stdout and "NaN and infinity" in done.stdout
+    assert "1 failed" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("xfail", "outcome"), [("{'cpu/fmax-*-nan': 'drops NaN'}", "1 xfailed"), ("{'cpu/fmax-*': 'why'}", "XPASS(strict)")]
+)
+def test_expected_failures_are_strict(tmp_path: Path, xfail: str, outcome: str) -> None:
+    done = _pytest(
+        tmp_path,
+        f"""
+        import dropper
+        from softneuro_core.testing import conformance
+        test_conformance = conformance(dropper, xfail={xfail})
+        """,
+    )
+    assert outcome in done.stdout, done.stdout + done.stderr
+    assert (done.returncode == 0) == ("xfailed" in outcome)
+
+
+def test_the_command_line_tests_lists_and_times(tmp_path: Path) -> None:
+    (tmp_path / "dropper.py").write_text(NAN_DROPPER)
+    test = _python(tmp_path, "-m", "softneuro_core.testing", "test", "dropper")
+    assert test.returncode == 1 and "[values] cpu/fmax on relu-nan" in test.stdout, test.stdout + test.stderr
+    assert _python(tmp_path, "-m", "softneuro_core.testing", "test", "dropper", "--only", "*-17").returncode == 0
+    listed = _python(tmp_path, "-m", "softneuro_core.testing", "support", "dropper")
+    assert "cpu/fmax" in listed.stdout and " of " in listed.stdout, listed.stdout + listed.stderr
+    timed = _python(tmp_path, "-m", "softneuro_core.testing", "perf", "dropper")
+    assert "relu-big" in timed.stdout, timed.stdout + timed.stderr
+    missing = _python(tmp_path, "-m", "softneuro_core.testing", "test", "not_there")
+    assert missing.returncode == 6 and "error: plugin not_there" in missing.stderr
+
+
+def test_the_layers_of_a_model_become_cases(tmp_path: Path) -> None:
+    import onnx
+
+    (tmp_path / "dropper.py").write_text(NAN_DROPPER)
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Conv", ["r", "w"], ["y"], name="c")]
+    floats = onnx.TensorProto.FLOAT
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "net",
+            [helper.make_tensor_value_info("x", floats, ["N", 3, 5, 5])],
+            [helper.make_tensor_value_info("y", floats, ["N", 4, 3, 3])],
+            [onnx.numpy_helper.from_array(normal(4, 3, 3, 3), "w")],
+        )
+    )
+    onnx.save(model, tmp_path / "net.onnx")
+    done = _python(tmp_path, "-m", "softneuro_core.testing", "check", "dropper", "net.onnx")
+    assert done.returncode == 0 and "1 checked, 0 failed" in done.stdout, done.stdout + done.stderr
+
+
+# -- fixtures ------------------------------------------------------------------------------------------------------
+
+
+def test_the_catalog_fixture_is_the_core_alone(catalog: Catalog) -> None:
+    assert [info.name for info in catalog.plugins if info.status == "loaded"] == ["core"]
+    assert list(catalog.devices) == ["cpu"]
+
+
+def test_the_null_device_records(null_device: NullDevice) -> None:
+    buffer = null_device.buffer(null_device.alloc(24), 0, (2, 3), np.dtype(np.float32))
+    null_device.upload(buffer, np.ones((2, 3), np.float32))
+    null_device.synchronize()
+    back = np.ones((2, 3), np.float32)
+    null_device.download(buffer, back)
+    assert null_device.calls == [("alloc", 24), ("upload", (2, 3)), ("synchronize", None), ("download", (2, 3))]
+    assert not back.any() and null_device.now_ns() < null_device.now_ns()
+
+
+def test_chains_read_operands_by_name() -> None:
+    case = chain("c", [helper.make_node("Add", ["a", "b"], ["y"])], a=normal(3), b=Const(normal(3)))
+    assert list(case.inputs) == ["a"] and list(case.constants) == ["b"] and case.ops == {"Add"}
+
+
+def test_the_pytest_plugin_is_cheap_to_import() -> None:
+    script = "import sys, softneuro_core.testing.plugin; print(sorted({'numpy', 'onnx'} & set(sys.modules)))"
+    assert _python(Path.cwd(), "-c", script).stdout.strip() == "[]"
