@@ -165,6 +165,9 @@ class Profiler:
         except (SoftneuroError, KeyError, TypeError, ValueError) as error:
             self._say(f"{job.name} could not be measured: {error}")
             return None
+        if not cost.ok and not message["checked"] and cost.reason.startswith("raises in run"):
+            self._say(f"{job.name} is not measured: {cost.reason} on generated inputs the reference refuses, too")
+            return None
         self.database.put(job.key, cost)
         if not cost.ok:
             self._say(f"{job.author} failed ({job.name.partition(' for ')[2]}): {cost.reason}", job.author, cost.reason)
