@@ -257,7 +257,9 @@ def _adam(net: dict[str, Block], moments: dict[tuple[str, str], list], rate: flo
 
 def export(net: dict[str, Block], path: Path) -> None:
     """ONNX opset 17: ``image`` float32 [n, 1, 8, 8] in 0..1 to ``probabilities`` float32 [n, 10]."""
-    nodes, weights, source = [], {}, "image"
+    nodes: list[onnx.NodeProto] = []
+    weights: dict[str, np.ndarray] = {}
+    source = "image"
     for name, block in net.items():
         node, own = block.node(name, source)
         nodes.append(node)
