@@ -21,7 +21,8 @@ from softneuro_core.testing.build import OPSET, build_graph
 class Const:
     """Marks an operand that is known when the routine is prepared: weights, axes, sizes."""
 
-    array: np.ndarray
+    array: Any
+    """An array, or a number numpy made."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "array", np.asarray(self.array))
@@ -101,6 +102,9 @@ class Case:
     def renamed(self, name: str) -> Case:
         return replace(self, name=name)
 
+    def at_opset(self, opset: int) -> Case:
+        return replace(self, opset=opset)
+
 
 def _is_float(dtype: np.dtype) -> bool:
     return dtype.kind == "f" or "float" in dtype.name
@@ -144,11 +148,11 @@ def single(
     return Case(name, (node,), inputs, constants, opset=opset)
 
 
-def chain(name: str, nodes: Iterable[onnx.NodeProto], opset: int = OPSET, **operands: Operand) -> Case:
-    """A case of several nodes; operands by the names the nodes use."""
+def chain(name: str, nodes: Iterable[onnx.NodeProto], **operands: Any) -> Case:
+    """A case of several nodes; operands (arrays or :class:`Const`) by the names the nodes use."""
     inputs = {n: o for n, o in operands.items() if isinstance(o, np.ndarray)}
     constants = {n: o.array for n, o in operands.items() if isinstance(o, Const)}
-    return Case(name, tuple(nodes), inputs, constants, opset=opset)
+    return Case(name, tuple(nodes), inputs, constants)
 
 
 def model_cases(graph: Graph, seed: int = 0) -> list[Case]:

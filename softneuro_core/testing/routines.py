@@ -62,8 +62,8 @@ def check_routine(catalog: Catalog, name: str, case: Case) -> Report:
     for region, offer in offers:
         subject = _subject(catalog, routine, case, region, offer, wanted, other, other_wanted)
         outcome = run_checks(subject)
-        mine = tuple(Finding(check, subject.name, detail) for check, detail in outcome.found)
-        report = report.merged(Report(0, mine, outcome.max_error, outcome.nmse))
+        findings = tuple(Finding(check, subject.name, detail) for check, detail in outcome.found)
+        report = report.merged(Report(0, findings, outcome.max_error, outcome.nmse))
     return report
 
 

@@ -41,7 +41,7 @@ def _after_conv() -> Iterator[Case]:
     for name, (tail, more) in ACTIVATIONS.items():
         yield chain(f"conv-{name}", [conv, *tail], x=normal(*X), **weights, **more)
     swish = [conv, node("Swish", ["c"], ["y"])]
-    yield chain("conv-swish", swish, opset=SWISH_OPSET, x=normal(*X), **weights)
+    yield chain("conv-swish", swish, x=normal(*X), **weights).at_opset(SWISH_OPSET)
     strided = node("Conv", ["x", "w", "b"], ["c"], pads=[0, 1, 2, 1], strides=[2, 1])
     relu = node("Relu", ["c"], ["y"])
     yield chain("conv-relu-pad-asymmetric-batch2", [strided, relu], x=normal(2, 8, 9, 7), **weights)

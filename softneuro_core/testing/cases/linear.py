@@ -25,8 +25,8 @@ def _gemm() -> Iterator[Case]:
     yield single("gemm-noc", "Gemm", a, Const(b))
     yield single("gemm-transb", "Gemm", a, Const(np.ascontiguousarray(b.T)), Const(normal(9)), transB=1)
     yield single("gemm-transa", "Gemm", np.ascontiguousarray(a.T), Const(b), Const(normal(9)), transA=1)
-    both = [np.ascontiguousarray(a.T), Const(np.ascontiguousarray(b.T))]
-    yield single("gemm-trans-both", "Gemm", *both, Const(normal(5, 9)), transA=1, transB=1)
+    at, bt = np.ascontiguousarray(a.T), Const(np.ascontiguousarray(b.T))
+    yield single("gemm-trans-both", "Gemm", at, bt, Const(normal(5, 9)), transA=1, transB=1)
     yield single("gemm-alpha-beta", "Gemm", a, Const(b), Const(normal(5, 9)), alpha=0.5, beta=-2.0)
     yield single("gemm-c-column", "Gemm", a, Const(b), Const(normal(5, 1)))
     yield single("gemm-c-row", "Gemm", a, Const(b), Const(normal(1, 9)))
@@ -106,9 +106,8 @@ def _reductions() -> Iterator[Case]:
         yield single(f"{name}-all-dropped", op, normal(17), keepdims=0)
         yield single(f"{name}-nothing", op, normal(3, 17), noop_with_empty_axes=1)
         yield single(f"{name}-big", op, uniform(0.9, 1.1, 8, 32, 64), Const(np.array([1])))
-        attrs = {"axes": [1, -1], "keepdims": 0}
         if op != "ReduceSum":
-            yield single(f"{name}-attributes", op, x, opset=13, **attrs)
+            yield single(f"{name}-attributes", op, x, opset=13, axes=[1, -1], keepdims=0)
     for op in ("ReduceSum", "ReduceMax", "ReduceMin"):
         yield single(f"{op.lower()}-int64", op, uniform(-9, 9, 3, 17, dtype="int64"), Const(np.array([1])))
     for op in ("ArgMax", "ArgMin"):
@@ -123,10 +122,10 @@ def _reductions() -> Iterator[Case]:
 def _running() -> Iterator[Case]:
     for exclusive in (0, 1):
         for reverse in (0, 1):
-            name, attrs = f"cumsum-exclusive{exclusive}-reverse{reverse}", {"exclusive": exclusive, "reverse": reverse}
-            yield single(name, "CumSum", normal(3, 17), Const(np.array(1)), **attrs)
+            name, axis = f"cumsum-exclusive{exclusive}-reverse{reverse}", Const(np.array(1))
+            yield single(name, "CumSum", normal(3, 17), axis, exclusive=exclusive, reverse=reverse)
     yield single("cumsum-axis-2", "CumSum", normal(2, 5, 7), Const(np.array(-2)))
     yield single("einsum-attention", "Einsum", normal(2, 5, 3, 4), normal(2, 7, 3, 4), equation="bqhd,bkhd->bhqk")
     for largest in (0, 1):
-        topk = [normal(3, 17), Const(np.array([4]))]
-        yield single(f"topk-largest{largest}", "TopK", *topk, outputs=2, axis=-1, largest=largest)
+        four = Const(np.array([4]))
+        yield single(f"topk-largest{largest}", "TopK", normal(3, 17), four, outputs=2, axis=-1, largest=largest)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from softneuro_core.testing.case import Case, Const, Operand, normal, single, uniform
+from softneuro_core.testing.case import Case, Const, normal, single, uniform
 
 
 def ints(*values: int) -> Const:
@@ -70,8 +70,8 @@ def _slice() -> Iterator[Case]:
         "reversed-step2": ((6,), (0,), (2,), (-2,)),
         "whole": ((0,), (9999,), (0,), None),
     }.items():
-        operands: list[Operand] = [ints(*starts), ints(*ends), ints(*axes)] + ([ints(*steps)] if steps else [])
-        yield single(f"slice-{name}", "Slice", x, *operands)
+        last = ints(*steps) if steps else None
+        yield single(f"slice-{name}", "Slice", x, ints(*starts), ints(*ends), ints(*axes), last)
     yield single("slice-no-axes", "Slice", normal(5, 7), ints(1, 2), ints(4, 6))
     yield single("slice-attributes", "Slice", normal(5, 7), opset=9, starts=[1, -3], ends=[4, 7], axes=[0, 1])
     for dtype in DTYPES:

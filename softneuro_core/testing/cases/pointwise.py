@@ -139,8 +139,8 @@ def _binary() -> Iterator[Case]:
             yield from _binary_constants(op)
     for op in ("Add", "Sub", "Mul", "Div", "Min", "Max", "Mod"):
         for dtype in ("int32", "int64"):
-            a, b = uniform(-40, 40, 3, 17, dtype=dtype), uniform(1, 7, 3, 17, dtype=dtype, seed=1)
-            yield single(f"{op.lower()}-{dtype}", op, np.abs(a) if op == "Div" else a, b)
+            x, y = uniform(-40, 40, 3, 17, dtype=dtype), uniform(1, 7, 3, 17, dtype=dtype, seed=1)
+            yield single(f"{op.lower()}-{dtype}", op, np.abs(x) if op == "Div" else x, y)
     yield single("mod-fmod", "Mod", normal(3, 7), uniform(0.5, 2, 3, 7), fmod=1)
     yield single("max-three", "Max", normal(3, 1, 7), normal(1, 5, 7, seed=1), Const(normal(7)))
     yield single("sum-three", "Sum", normal(2, 8, 3), normal(2, 8, 3, seed=1), normal(2, 8, 3, seed=2))

@@ -50,7 +50,7 @@ def cases() -> Iterator[Case]:
         yield cell(f"{name}-state", op, 3, 2, 5, 8, state=True, outputs=everything)
         yield cell(f"{name}-last-only", op, 6, 1, 5, 16, outputs=("", "h"))
         yield cell(f"{name}-reverse", op, 4, 1, 5, 7, direction="reverse", outputs=everything)
-        both = {"direction": "bidirectional", "outputs": everything}
+        both: dict[str, Any] = {"direction": "bidirectional", "outputs": everything}
         yield cell(f"{name}-bidirectional", op, 4, 2, 5, 7, **both)
         yield cell(f"{name}-bidirectional-state", op, 3, 1, 5, 8, state=True, **both)
         yield cell(f"{name}-big", op, 16, 1, 64, 128)

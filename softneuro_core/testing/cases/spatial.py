@@ -26,8 +26,8 @@ def conv(
     channels = shape[1]
     ends = (filters, channels // group) if op == "Conv" else (channels, filters // group)
     w = normal(*ends, *kernel, dtype=dtype, seed=1)
-    operands = [normal(*shape, dtype=dtype), Const(w)] + ([Const(normal(filters, dtype=dtype, seed=2))] if bias else [])
-    return single(name, op, *operands, group=group, **attrs)
+    b = Const(normal(filters, dtype=dtype, seed=2)) if bias else None
+    return single(name, op, normal(*shape, dtype=dtype), Const(w), b, group=group, **attrs)
 
 
 def cases() -> Iterator[Case]:
@@ -127,7 +127,7 @@ def _pools() -> Iterator[Case]:
         yield single(f"{short}-all-negative", op, -np.abs(x) - 1, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
         yield single(f"{short}-float64", op, x.astype(np.float64), kernel_shape=[2, 2])
         yield single(f"{short}-big", op, normal(1, 32, 32, 32), kernel_shape=[2, 2], strides=[2, 2])
-    counted = {"kernel_shape": [3, 3], "pads": [1, 0, 1, 2], "count_include_pad": 1}
+    counted: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 0, 1, 2], "count_include_pad": 1}
     yield single("averagepool-count-pad", "AveragePool", normal(1, 5, 7, 6), **counted)
     yield single("maxpool-int8", "MaxPool", uniform(-128, 127, 1, 8, 6, 6, dtype="int8"), kernel_shape=[2, 2])
     yield single("maxpool-uint8", "MaxPool", uniform(0, 255, 1, 8, 6, 6, dtype="uint8"), kernel_shape=[2, 2])
@@ -179,7 +179,7 @@ def _resize() -> Iterator[Case]:
     def scaled(name: str, scales: list[float], x: np.ndarray = x, **attrs: Any) -> Case:
         return single(f"resize-{name}", "Resize", x, None, Const(np.array(scales, np.float32)), **attrs)
 
-    floor = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    floor: dict[str, Any] = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     yield scaled("nearest2", [1, 1, 2, 2], **floor)
     yield scaled("nearest-c17", [1, 1, 2, 3], normal(2, 17, 3, 4), **floor)
     yield scaled("nearest-half-pixel", [1, 1, 1.5, 2.5], mode="nearest")
