@@ -46,11 +46,11 @@ def tune(graph: sn.Graph, sample: Mapping[str, Any], catalog: sn.Catalog, thread
 def rival_plans(graph: sn.Graph, sample: Mapping[str, Any], catalog: sn.Catalog, threads: int) -> dict[str, sn.Plan]:
     """What one would run without a tuner: the reference only, and every single choice, each tuned around its pins
     with the costs just measured."""
-    pins = {REFERENCE: ("cpu/reference",), **single_choices(graph, catalog, threads)}
-    return {
-        name: sn.tune(graph, threads=threads, force=force, sample=sample, catalog=catalog)
-        for name, force in pins.items()
-    }
+    pins = single_choices(graph, catalog, threads)
+    plans = {REFERENCE: sn.tune(graph, threads=threads, force="cpu/reference", budget_s=0, catalog=catalog)}
+    for name, force in pins.items():
+        plans[name] = sn.tune(graph, threads=threads, force=force, sample=sample, catalog=catalog)
+    return plans
 
 
 def probabilities(session: sn.Session, images: np.ndarray) -> np.ndarray:
