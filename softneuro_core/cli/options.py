@@ -61,6 +61,13 @@ def request_options(function: Function) -> Function:
         click.option("-r", "--force", multiple=True, metavar="DESC@IDS", help="Use only these routines there."),
         click.option("--forbid", multiple=True, metavar="DESC@IDS", help="Never use these routines there."),
         click.option("--limit", "limits", multiple=True, metavar="NAME=N", help="Bound constant_bytes or error."),
+        click.option(
+            "--clock",
+            "clocks",
+            multiple=True,
+            metavar="NAME=SCALE",
+            help="Use a device with a simulated clock: nanoseconds here for one of its own.",
+        ),
     ):
         function = option(function)
     return function
@@ -118,6 +125,18 @@ def parse_limits(texts: Iterable[str]) -> dict[str, float]:
                 raise InputError(f"{text!r} is not NAME=NUMBER", remedy="like constant_bytes=64M") from None
             limits[name.strip()] = float(size)
     return limits
+
+
+def parse_clocks(texts: Iterable[str]) -> dict[str, float]:
+    """``NAME=SCALE`` of simulated clocks; raises :class:`InputError`."""
+    clocks = {}
+    for text in texts:
+        name, _, scale = text.partition("=")
+        try:
+            clocks[name.strip()] = float(scale)
+        except ValueError:
+            raise InputError(f"{text!r} is not CLOCK=SCALE", remedy="like cycles=1.0") from None
+    return clocks
 
 
 def parse_accuracy(text: str | None) -> str | float | None:

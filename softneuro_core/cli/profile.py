@@ -41,6 +41,7 @@ def command(
     force: tuple[str, ...],
     forbid: tuple[str, ...],
     limits: tuple[str, ...],
+    clocks: tuple[str, ...],
     budget_s: float | None,
     shapes: tuple[str, ...],
     inputs: tuple[str, ...],
@@ -54,6 +55,7 @@ def command(
         force,
         forbid,
         options.parse_limits(limits),
+        options.parse_clocks(clocks),
     )
     catalog = load_plugins()
     graph = load(model, catalog=catalog)
@@ -80,7 +82,7 @@ def measure(
 ) -> list[dict[str, Any]]:
     """Measures what the database lacks; returns one row per candidate, those of control-flow bodies included."""
     found = enumerate_candidates(graph, catalog, threads, request)
-    with Pricing(found, catalog, threads, database, progress, sample) as pricing:
+    with Pricing(found, catalog, threads, database, progress, sample, request.clocks) as pricing:
         pricing.measure(deadline)
     rows = _rows(found, catalog, threads, database)
     for layer in graph.layers:

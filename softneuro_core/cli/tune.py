@@ -38,6 +38,7 @@ class Asked:
     force: tuple[str, ...]
     forbid: tuple[str, ...]
     limits: tuple[str, ...]
+    clocks: tuple[str, ...]
 
     def request(self, before: Request) -> Request:
         """What is asked, over what an earlier plan was asked."""
@@ -48,6 +49,7 @@ class Asked:
             self.force or before.force,
             self.forbid or before.forbid,
             {**before.limits, **options.parse_limits(self.limits)},
+            {**before.clocks, **options.parse_clocks(self.clocks)},
         )
 
 
@@ -76,6 +78,7 @@ def command(
     force: tuple[str, ...],
     forbid: tuple[str, ...],
     limits: tuple[str, ...],
+    clocks: tuple[str, ...],
     budget_s: float | None,
     shapes: tuple[str, ...],
     inputs: tuple[str, ...],
@@ -93,7 +96,7 @@ def command(
     _check_targets(out, report_path)
     max_mem_bytes = options.parse_size(max_mem)
     before = Plan.load(from_path) if from_path else None
-    asked = Asked(allow, accuracy, force, forbid, limits)
+    asked = Asked(allow, accuracy, force, forbid, limits, clocks)
     request = asked.request(Request.from_json(before.request) if before else Request())
     parse_all((*request.force, *request.forbid))
     catalog = load_plugins()

@@ -68,7 +68,9 @@ def test_unknown_operators_are_all_named(run: Run, tmp_path: Path) -> None:
     nodes = [helper.make_node("Swirl", ["x"], ["a"]), helper.make_node("Twist", ["a"], ["y"])]
     value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in "xy"]
     opsets = [helper.make_opsetid("", 18)]
-    onnx.save(helper.make_model(helper.make_graph(nodes, "g", value[:1], value[1:]), opset_imports=opsets), tmp_path / "m")
+    onnx.save(
+        helper.make_model(helper.make_graph(nodes, "g", value[:1], value[1:]), opset_imports=opsets), tmp_path / "m"
+    )
     result = run("tune", tmp_path / "m")
     assert result.exit_code == 3
     assert "Swirl" in the_line(result)
