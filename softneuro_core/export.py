@@ -148,7 +148,7 @@ class _ExternalData:
     def put(self, tensor: onnx.TensorProto, array: np.ndarray) -> None:
         self.file.seek(-self.file.tell() % ALIGNMENT, 1)
         offset = self.file.tell()
-        self.file.write(np.ascontiguousarray(array).data)
+        self.file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         tensor.data_location = onnx.TensorProto.EXTERNAL
         for key, text in (("location", self.name), ("offset", str(offset)), ("length", str(array.nbytes))):
             tensor.external_data.add(key=key, value=text)

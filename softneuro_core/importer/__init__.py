@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import onnx
 
+from softneuro_core.errors import ModelError
 from softneuro_core.graph import Graph
 from softneuro_core.importer.build import build_graph
 from softneuro_core.importer.infer import infer
@@ -35,7 +36,11 @@ def load(
     """
     read = read_model(source)
     operators = {} if catalog is None else catalog.operators
-    return specialise(build_graph(read, operators), shapes or {}, catalog=catalog, passes=passes)
+    try:
+        graph = build_graph(read, operators)
+    except UnicodeDecodeError as error:  # protobuf decodes a name only when it is read
+        raise ModelError(f"is damaged: a name is not UTF-8 text ({error.reason})", file=read.name) from error
+    return specialise(graph, shapes or {}, catalog=catalog, passes=passes)
 
 
 def specialise(graph: Graph, shapes: Shapes, *, catalog: Catalog | None = None, passes: bool = True) -> Graph:

@@ -16,6 +16,7 @@ from softneuro_core.errors import InputError, ModelError, RunError, UnsupportedO
 from softneuro_core.graph import Dim, Graph, Layer, Value
 from softneuro_core.importer.limits import may_fold
 from softneuro_core.importer.types import Known, output_values
+from softneuro_core.importer.validate import check_operand_sizes
 from softneuro_core.operators import Operator
 from softneuro_core.spec import OBJECT, DType, QParams
 
@@ -134,9 +135,21 @@ class Inference:
             layer = bodies.with_known_captures(layer)
             layer = bodies.inferred(self, layer)
         results = output_values(self, layer, [self.declared(v) for v in old.outputs])
-        layer = replace(layer, outputs=tuple(results))
+        layer = self.checked(replace(layer, outputs=tuple(results)))
         self.bind([v for v in old.outputs if v is not None], layer.results)
         return self.folded(old, layer)
+
+    def checked(self, layer: Layer) -> Layer:
+        """The layer, its weights fitting its data; in a body that cannot run its results get no shape at all, so
+        that no kernel is planned for them."""
+        try:
+            check_operand_sizes(layer, self.graph.name)
+        except ModelError:
+            if not self.lenient:
+                raise
+            self.failed = True
+            return replace(layer, outputs=tuple(v and replace(v, shape=None) for v in layer.outputs))
+        return layer
 
     def declared(self, value: Value | None) -> Value | None:
         """The value as the file declares it, with named dimensions filled in."""

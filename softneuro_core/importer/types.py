@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import checker, helper, numpy_helper, shape_inference
 
 from softneuro_core.errors import ModelError
 from softneuro_core.export import attribute_proto, layer_model, schema_of, type_proto
-from softneuro_core.graph import Dim, Layer, Value
+from softneuro_core.graph import Dim, Graph, Layer, Value
 from softneuro_core.importer.build import value_of_type
 from softneuro_core.spec import OBJECT, DType, QParams
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 Known = dict[Value, np.ndarray]
 """Data of values that are no constants but the same in every run."""
 
+REFUSALS = (shape_inference.InferenceError, checker.ValidationError, ValueError, TypeError, RuntimeError)
+"""All that onnx's inference raises for a node it cannot make sense of."""
+
+GRAPH = onnx.defs.OpSchema.AttrType.GRAPH
 MAX_DATA_ELEMENTS = 4096
 """Shapes, axes, pads: what inference reads is small; larger constants are weights."""
 
@@ -59,6 +63,7 @@ def _known_dim(found: Dim, declared: Dim) -> Dim:
 
 def _inferred(walk: Inference, layer: Layer) -> list[Value | None]:
     """One value (of no particular name) for each output position, None where nothing is known."""
+    _check_attributes(walk, layer)
     if layer.type in ("If", "Loop") and not layer.domain:
         from softneuro_core.importer import bodies
 
@@ -71,11 +76,25 @@ def _inferred(walk: Inference, layer: Layer) -> list[Value | None]:
         if function is not None:
             return _by_function(layer, function)
         return _by_schema(walk, layer)
-    except shape_inference.InferenceError as error:
-        if walk.lenient:
+    except REFUSALS as error:
+        if walk.lenient and isinstance(error, shape_inference.InferenceError):
             walk.failed = True
             return []
         raise ModelError(f"{layer.op}: {_reason(error)}", file=walk.graph.name, layer=layer.name) from error
+
+
+def _check_attributes(walk: Inference, layer: Layer) -> None:
+    """Raises :class:`ModelError` for a required attribute that is missing, or a subgraph that is none."""
+    schema = schema_of(layer.type, layer.version, layer.domain)
+    for name, attribute in ({} if schema is None else schema.attributes).items():
+        given = layer.attrs.get(name)
+        if attribute.required and given is None:
+            cause = f"{layer.op} lacks its attribute {name!r}"
+        elif given is not None and (attribute.type == GRAPH) != isinstance(given, Graph):
+            cause = f"attribute {name!r} of {layer.op} has the wrong type"
+        else:
+            continue
+        raise ModelError(cause, file=walk.graph.name, layer=layer.name)
 
 
 def _reason(error: Exception) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from onnx.reference.op_run import OpRun
 
 from softneuro_core.builtin.reference_ops.control import CONTROL
+from softneuro_core.builtin.reference_ops.convolution import CONVOLUTION
 from softneuro_core.builtin.reference_ops.fast import FAST
 from softneuro_core.builtin.reference_ops.legacy import LEGACY
 from softneuro_core.builtin.reference_ops.quantised import QUANTISED
@@ -19,4 +20,6 @@ from softneuro_core.builtin.reference_ops.quantised import QUANTISED
 def replacements(opsets: Mapping[str, int]) -> list[type[OpRun]]:
     """The classes to use in place of onnx's own in a model of these opset versions."""
     version = opsets.get("", 0)
-    return [cls for first, last, cls in (*LEGACY, *QUANTISED, *CONTROL, *FAST) if first <= version <= last]
+    return [
+        cls for first, last, cls in (*LEGACY, *QUANTISED, *CONTROL, *CONVOLUTION, *FAST) if first <= version <= last
+    ]
