@@ -17,6 +17,7 @@ if __package__ in (None, ""):
 
 import numpy as np
 from rich.console import Console
+from threadpoolctl import threadpool_limits
 
 import softneuro_core as sn
 from benchmarks.engines import open_engine
@@ -25,6 +26,7 @@ from examples.digits import show
 from examples.digits.single import single_choices
 from softneuro_core.candidates import Request
 from softneuro_core.cli.progress import make_progress
+from softneuro_core.errors import SelectionError
 from softneuro_core.report import explain
 from softneuro_core.report.html import write_report
 from softneuro_core.tuning import Tuned, tune_fully
@@ -43,13 +45,18 @@ def tune(graph: sn.Graph, sample: Mapping[str, Any], catalog: sn.Catalog, thread
     return tuned, time.perf_counter() - start
 
 
-def rival_plans(graph: sn.Graph, sample: Mapping[str, Any], catalog: sn.Catalog, threads: int) -> dict[str, sn.Plan]:
+def rival_plans(
+    graph: sn.Graph, sample: Mapping[str, Any], catalog: sn.Catalog, threads: int, console: Console
+) -> dict[str, sn.Plan]:
     """What one would run without a tuner: the reference only, and every single choice, each tuned around its pins
-    with the costs just measured."""
+    with the costs just measured. A choice that cannot run here (its routine failed a check) is named and left out."""
     pins = single_choices(graph, catalog, threads)
     plans = {REFERENCE: sn.tune(graph, threads=threads, force="cpu/reference", budget_s=0, catalog=catalog)}
     for name, force in pins.items():
-        plans[name] = sn.tune(graph, threads=threads, force=force, sample=sample, catalog=catalog)
+        try:
+            plans[name] = sn.tune(graph, threads=threads, force=force, sample=sample, catalog=catalog)
+        except SelectionError as error:
+            console.print(f"[yellow]{name} cannot run here:[/] {error}")
     return plans
 
 
@@ -98,13 +105,13 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     tuned.plan.save(OUT / "plan.json")
     with console.status("tuning the rivals: the reference, and one choice for all layers"):
-        plans = {TUNED: sn.Plan.load(OUT / "plan.json"), **rival_plans(graph, sample, catalog, threads)}
+        plans = {TUNED: sn.Plan.load(OUT / "plan.json"), **rival_plans(graph, sample, catalog, threads, console)}
     sessions = {name: sn.Session(graph, plan, threads, catalog=catalog) for name, plan in plans.items()}
     made = {name: probabilities(session, images) for name, session in sessions.items()}
     show.accuracy(console, images, labels, made[TUNED], made[REFERENCE])
 
     show.step(console, 4, "Compare: everybody in turns, one image a run")
-    with console.status("timing"):
+    with console.status("timing"), threadpool_limits(threads, "blas"):  # the reference computes with numpy's BLAS
         timings = time_all(sessions, sample, threads)
     show.comparison(console, timings, TUNED, REFERENCE, tuned.plan.predicted_us)
 
