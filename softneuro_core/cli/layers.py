@@ -28,7 +28,7 @@ def command(show_all: bool, as_json: bool) -> None:
 
 def operators(catalog: Catalog) -> dict[str, list[str]]:
     """Routine names by operator (as the exit of their pattern), the reference left out."""
-    found: dict[str, list[str]] = {op: [] for op in _onnx_operators()} | {op: [] for op in catalog.operators}
+    found: dict[str, list[str]] = {op: [] for op in (*_onnx_operators(), *catalog.operators)}
     for routine in catalog.routines.values():
         if routine.pattern:
             found.setdefault(routine.pattern[-1], []).append(routine.name)

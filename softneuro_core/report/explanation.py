@@ -207,10 +207,10 @@ def _rows(
         for layer in option.layers:
             by_layer.setdefault(layer, []).append(number)
     rows = []
-    for index, (step, number) in enumerate(zip(plan.kernel_steps, chosen, strict=True)):
+    for index, (step, mine) in enumerate(zip(plan.kernel_steps, chosen, strict=True)):
         covered = [form.graph.index[form.graph.layer_by_name[name]] for name in step.layers]
         others = dict.fromkeys(i for layer in covered for i in by_layer.get(layer, ()))
-        found = [_alternative(form, i, marginals[i], i == number) for i in others]
+        found = [_alternative(form, i, marginals[i], i == mine) for i in others]
         found.sort(key=lambda a: (a.forced_us is None, a.forced_us or 0.0, not a.chosen, a.own_us))
         after = tuple(c for c in conversions if c.after == step.name)
         rows.append(_row(form.graph, index, step, tuple(found), after))

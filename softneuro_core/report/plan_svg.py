@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import cast
 
 from softneuro_core.graph import Graph
 from softneuro_core.plan import AdapterStep, KernelStep, Plan
@@ -53,6 +54,11 @@ def _kernel(graph: Graph, step: KernelStep) -> DrawnStep:
     return DrawnStep(reads, tuple((v.name, s) for v, s in zip(region.outputs, step.outputs, strict=True)))
 
 
+def stored(key: Hashable) -> tuple[str, str]:
+    """Value name and spec: the keys of :func:`plan_rows`."""
+    return cast(tuple[str, str], key)
+
+
 def spec_colours(specs: Iterable[str]) -> dict[str, str]:
     """A colour for each spec, in order of appearance; host objects are grey."""
     colours: dict[str, str] = {}
@@ -65,7 +71,7 @@ def spec_colours(specs: Iterable[str]) -> dict[str, str]:
 
 def all_specs(rows: Sequence[DrawnRow]) -> list[str]:
     """Specs in order of appearance."""
-    return list(dict.fromkeys(key[1] for row in rows for key in (*row.drawn.makes, *row.drawn.reads)))  # type: ignore[index]
+    return list(dict.fromkeys(stored(key)[1] for row in rows for key in (*row.drawn.makes, *row.drawn.reads)))
 
 
 def plan_svg(rows: Sequence[DrawnRow], colours: Mapping[str, str]) -> str:
@@ -91,7 +97,7 @@ def _y(row: int) -> float:
 
 def _path(edge: Edge, colours: Mapping[str, str]) -> str:
     """Out of the step into the value's lane, straight down, and over to the reader."""
-    name, spec = edge.key  # type: ignore[misc]
+    name, spec = stored(edge.key)
     x, y = _x(edge.start_lane), _y(edge.start)
     d = [f"M{x} {y}"]
     if edge.lane != edge.start_lane:
@@ -116,10 +122,10 @@ def _bend(x: float, y: float, to_x: float, to_y: float) -> str:
 def _node(index: int, row: DrawnRow, drawing: Drawing, colours: Mapping[str, str]) -> str:
     x, y = _x(drawing.lanes[index]), _y(index)
     keys = row.drawn.makes or row.drawn.reads
-    colour = colours[keys[0][1]] if keys else OBJECT_COLOUR  # type: ignore[index]
+    colour = colours[stored(keys[0])[1]] if keys else OBJECT_COLOUR
     title = f"<title>{escape(row.title)}</title>"
     if row.kind == "conversion":
-        before = colours[row.drawn.reads[0][1]]  # type: ignore[index]
+        before = colours[stored(row.drawn.reads[0])[1]]
         return (
             f'<g class="node">{title}<path class="solid" d="M{x} {y - 6}L{x + 6} {y}L{x} {y + 6}Z" fill="{colour}"/>'
             f'<path class="solid" d="M{x} {y - 6}L{x - 6} {y}L{x} {y + 6}Z" fill="{before}"/></g>'

@@ -103,5 +103,5 @@ def test_the_demo_is_run_with_its_arguments(
 
 
 def test_an_absent_demo_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="part of the source tree.*make demo"):
+    with pytest.raises(InputError, match=r"part of the source tree.*make demo"):
         demo.find_demo(tmp_path)

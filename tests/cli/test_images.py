@@ -57,7 +57,7 @@ def test_one_channel_is_grey(picture: Path) -> None:
 
 
 def test_an_unclear_layout_must_be_said(picture: Path) -> None:
-    with pytest.raises(InputError, match="does not show its layout.*layout=nchw"):
+    with pytest.raises(InputError, match=r"does not show its layout.*layout=nchw"):
         image_tensor(picture, _value(1, 3, 3, 3), ImageSpec())
     made = image_tensor(picture, _value(1, 3, 3, 3), ImageSpec.parse("layout=nhwc"))
     assert made.shape == (1, 3, 3, 3)

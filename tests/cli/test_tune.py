@@ -131,7 +131,7 @@ def test_explain_names_choice_cost_and_reference(run: Run, model: Path, plan: Pa
     assert "conv1" not in one.stdout
     assert run("explain", model, "nothing", "--plan", plan).exit_code == 4
     data = json.loads(run("explain", model, "--plan", plan, "--json").stdout)
-    assert [row["layers"] for row in data["rows"]][0] == ["conv1"]
+    assert data["rows"][0]["layers"] == ["conv1"]
     assert all(row["alternatives"][0]["forced_us"] == pytest.approx(data["best_us"]) for row in data["rows"])
 
 
