@@ -192,7 +192,7 @@ def closing(console: Console, plan_path: Path, report_path: Path) -> None:
         f"plan      {shown[0]}   (JSON; runs again without measuring)",
         "",
         f"next      softneuro tune {model_path} --shape image=1x1x8x8 -o plan.json",
-        f"          softneuro explain {model_path} --plan {shown[0]} conv2",
+        f"          softneuro explain {model_path} --plan {shown[0]} Conv",
         f"          softneuro bench {model_path} --plan {shown[0]} --threads 1",
         "          softneuro --help            (after: . .venv/bin/activate)",
     ]
