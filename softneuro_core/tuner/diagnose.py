@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from softneuro_core.tuner.gaps import reachable
 from softneuro_core.tuner.infeasible import Infeasible
 from softneuro_core.tuner.labels import Budget
 from softneuro_core.tuner.moves import Moves
@@ -52,26 +53,29 @@ def _where_it_died(moves: Moves, dead_layer: int) -> Infeasible:
     frontier = sweep.start()
     for layer in range(moves.problem.layer_count - 1, dead_layer, -1):
         frontier = sweep.step(layer, frontier)
-    layer = max(dead_layer, 0)
-    for state in frontier:
+    ahead = sweep.expand(dead_layer, frontier) if dead_layer >= 0 else {}
+    for state in ahead or frontier:
         for rank, mask in state.demands:
-            if moves.made_by[rank] >= dead_layer:
-                value = moves.value_of[rank]
-                specs = list(members(mask))
-                made = list(moves.makers[rank])
-                return Infeasible(
-                    f"no combination of candidates up to this layer works: value {value}, made in specs {made}, "
-                    f"is wanted in {specs} together",
-                    layer_number=layer,
-                    value=value,
-                    made=made,
-                    wanted=specs,
-                    remedy="install an adapter, or allow more routines",
-                )
+            lost = moves.made_by[rank] >= dead_layer or not reachable(moves.trees[rank], moves.makers[rank], mask)
+            if lost:
+                return _no_combination(moves, max(dead_layer, 0), rank, mask)
     return Infeasible(
         "no disjoint candidates cover the layers up to this one",
-        layer_number=layer,
+        layer_number=max(dead_layer, 0),
         remedy="install or allow a routine",
+    )
+
+
+def _no_combination(moves: Moves, layer: int, rank: int, mask: int) -> Infeasible:
+    value, made, wanted = moves.value_of[rank], list(moves.makers[rank]), list(members(mask))
+    return Infeasible(
+        f"no combination of candidates up to this layer works: value {value}, made in specs {made} at best, "
+        f"is wanted in {wanted}" + (" together" if len(wanted) > 1 else ""),
+        layer_number=layer,
+        value=value,
+        made=made,
+        wanted=wanted,
+        remedy="install an adapter, or allow more routines",
     )
 
 

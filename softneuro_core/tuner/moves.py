@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from softneuro_core.errors import SelectionError
 from softneuro_core.tuner.gaps import Gaps
 from softneuro_core.tuner.infeasible import Infeasible
 from softneuro_core.tuner.pareto import Uses, add, front, within
@@ -79,6 +80,7 @@ class Moves:
     """
 
     def __init__(self, problem: Problem) -> None:
+        _check_costs(problem)
         self.problem = problem
         self.bounded = tuple(i for i, bound in enumerate(problem.limits) if bound is not None)
         self.caps: Uses = tuple(bound for bound in problem.limits if bound is not None)
@@ -262,3 +264,14 @@ class Moves:
             if layer not in covered:
                 raise Infeasible.no_option(layer)
         return [[Group(*key, tuple(numbers)) for key, numbers in groups.items()] for groups in found]
+
+
+def _check_costs(problem: Problem) -> None:
+    """Raises :class:`SelectionError` unless all costs are natural numbers that add up within 64 bits."""
+    tables = problem.conversions.values()
+    costs = [*problem.options, *(cost for table in tables for cost in table.values())]
+    times = [*(cost.time_ns for cost in costs), *problem.segment_ns.values()]
+    if min(times, default=0) < 0 or any(used < 0 for cost in costs for used in cost.uses):
+        raise SelectionError("a cost is negative")
+    if max(times, default=0) * (problem.layer_count + 1) >= UNREACHABLE // 64:
+        raise SelectionError("costs are too large to add up", remedy="times are in nanoseconds, up to hours")

@@ -30,17 +30,18 @@ def random_problem(seed: int, layers: int = 6, specs: int = 4, limits: int = 0) 
     for region in _regions(inputs, outputs, {v for v, _ in sinks}, rng):
         inner = {v for layer in region for v in outputs[layer]}
         read = [v for layer in region for v in inputs[layer] if v not in inner]
-        for _ in range(rng.randrange(1, 5) if len(region) == 1 else rng.randrange(0, 4)):
-            options.append(
-                Option(
-                    region,
-                    tuple((v, rng.randrange(specs)) for v in read),
-                    tuple((v, rng.randrange(specs)) for v in outputs[region[-1]]),
-                    rng.randrange(3),
-                    rng.randrange(1, 40),
-                    uses(),
-                )
+        count = rng.randrange(1, 5) if len(region) == 1 else rng.randrange(0, 4)
+        options += [
+            Option(
+                region,
+                tuple((v, rng.randrange(specs)) for v in read),
+                tuple((v, rng.randrange(specs)) for v in outputs[region[-1]]),
+                rng.randrange(3),
+                rng.randrange(1, 40),
+                uses(),
             )
+            for _ in range(count)
+        ]
     density = rng.choice((0.35, 0.6, 0.9))
     conversions = {
         value: {

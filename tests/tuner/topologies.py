@@ -144,7 +144,7 @@ class Specs:
 
 def _near(a: int, b: int) -> bool:
     """Two specs of a device as (dtype, layout of four): one adapter changes one of them, layouts via plain NCHW."""
-    return a // 4 == b // 4 and 0 in (a % 4, b % 4) or a % 4 == b % 4 == 0
+    return (a // 4 == b // 4 and 0 in (a % 4, b % 4)) or a % 4 == b % 4 == 0
 
 
 def problem_of(net: Topology, specs: Specs, seed: int = 0, segment_ns: Mapping[int, int] | None = None) -> Problem:
@@ -159,7 +159,7 @@ def problem_of(net: Topology, specs: Specs, seed: int = 0, segment_ns: Mapping[i
         len(net.layers),
         tuple(options),
         {value: tables[n] for value, n in size.items()},
-        {value: 0 for value in net.sources},
+        dict.fromkeys(net.sources, 0),
         tuple((value, 0) for value in net.sinks),
         segment_ns or {},
     )
@@ -208,5 +208,5 @@ def _uses(net: Topology) -> tuple[dict[int, list[int]], dict[int, int]]:
 @cache
 def light_problem(name: str, count: int, devices: int = 1, segment_ns: int = 0) -> Problem:
     """A light net with costs."""
-    segments = {device: segment_ns for device in range(1, devices)} if segment_ns else {}
+    segments = dict.fromkeys(range(1, devices), segment_ns) if segment_ns else {}
     return problem_of(light_net(name), Specs(count, devices), 1, segments)
