@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 @hookimpl
 def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.conv_direct import DirectConv
+    from softneuro_cpu_numba.conv_im2col import Im2colConv
+    from softneuro_cpu_numba.conv_transpose import TransposedConv
     from softneuro_cpu_numba.depthwise import Depthwise
     from softneuro_cpu_numba.elementwise import Map
     from softneuro_cpu_numba.gather import Gather
@@ -29,7 +31,8 @@ def softneuro_routines() -> Iterable[Routine]:
     norms = [LayerNorm("LayerNormalization"), LayerNorm("InstanceNormalization"), BatchNorm()]
     norms += [Softmax("Softmax"), Softmax("LogSoftmax")]
     others = [Gather(), Lstm(), Resize("Resize"), Resize("Upsample")]
-    return [DirectConv(), Depthwise(), MatrixProduct(), *pools, *norms, *others, Map(), *movements(), *reductions()]
+    products = [DirectConv(), Im2colConv(), Depthwise(), TransposedConv(), MatrixProduct()]
+    return [*products, *pools, *norms, *others, Map(), *movements(), *reductions()]
 
 
 @hookimpl

@@ -81,6 +81,18 @@ def check(
     return found
 
 
+def run_first(graph: Graph, arrays: Sequence[Any]) -> np.ndarray:
+    """Output 0 as the first offer computes it."""
+    routine, region, offer = next(iter(offers_of(graph)))
+    kernel = routine.prepare(region, offer, target())
+    inputs = list(zip(region.inputs, offer.inputs, strict=True))
+    outputs = list(zip(region.outputs, offer.outputs, strict=True))
+    rig = Rig(kernel, inputs, outputs, {"cpu": DEVICE}, routine_device="cpu")
+    rig.load(arrays)
+    rig.run()
+    return rig.outputs()[0]
+
+
 def _check_offer(routine: Routine, region: Region, offer: Offer, arrays: Sequence[Any], wanted: Sequence[Any]) -> None:
     label = f"{routine.name} {[str(s) for s in offer.inputs]} -> {[str(s) for s in offer.outputs]} {dict(offer.params)}"
     inputs = list(zip(region.inputs, offer.inputs, strict=True))

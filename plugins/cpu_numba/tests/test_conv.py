@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-from harness import check, node, random
+from harness import check, graph_of, node, random, run_first
 
 CASES = [
     # batch, in, out, size, kernel, attributes
@@ -65,3 +66,41 @@ def test_conv_propagates_nan():
     x = random(1, 3, 6, 6)
     x[0, 1, 2, 3] = float("nan")
     check([node("Conv", "xw", "c"), node("Relu", "c", "y")], {"x": x}, {"w": random(4, 3, 3, 3)})
+
+
+@pytest.mark.parametrize("size, cin, cout, groups", [((9, 8), 17, 24, 1), ((6, 6), 8, 12, 2)])
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 1)])
+def test_im2col_and_blas(size, cin, cout, groups, kernel):
+    constants = {"w": random(cout, cin * 4 // groups, *kernel), "b": random(cout, seed=1)}
+    nodes = [node("Conv", "xwb", "c", group=groups), node("Add", "cr", "s"), node("Relu", "s", "y")]
+    made = [n - k + 1 for n, k in zip(size, kernel, strict=True)]
+    inputs = {"x": random(2, cin * 4, *size), "r": random(2, cout, *made, seed=2)}
+    check(nodes, inputs, constants, expect=["cpu/conv_im2col"])
+
+
+TRANSPOSED = [
+    ((5, 6), (3, 3), {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]}),
+    ((5, 6), (2, 2), {"strides": [2, 2]}),
+    ((4, 4), (4, 4), {"strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    ((4, 5), (3, 3), {"dilations": [2, 2]}),
+    ((7,), (5,), {"strides": [3], "pads": [1, 2]}),
+    ((4, 4), (3, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+]
+
+
+@pytest.mark.parametrize("size, kernel, attrs", TRANSPOSED)
+def test_conv_transpose(size, kernel, attrs):
+    constants = {"w": random(4, 3, *kernel), "b": random(3, seed=1)}
+    transposed = node("ConvTranspose", "xwb", "c", **attrs)
+    check([transposed, node("Relu", "c", "y")], {"x": random(2, 4, *size)}, constants, expect=["cpu/conv_transpose"])
+
+
+@pytest.mark.parametrize("size, kernel, attrs", TRANSPOSED)
+def test_grouped_conv_transpose_is_two_ungrouped_ones(size, kernel, attrs):
+    """onnx.reference cannot compute groups, so each half stands for itself."""
+    x, w = random(2, 4, *size), random(4, 3, *kernel)
+    whole = run_first(graph_of([node("ConvTranspose", "xw", "y", group=2, **attrs)], {"x": x}, {"w": w}), [x])
+    for half in (slice(0, 2), slice(2, 4)):
+        part = graph_of([node("ConvTranspose", "xw", "y", **attrs)], {"x": x[:, half]}, {"w": w[half]})
+        channels = slice(0, 3) if half.start == 0 else slice(3, 6)
+        np.testing.assert_array_equal(whole[:, channels], run_first(part, [x[:, half]]))

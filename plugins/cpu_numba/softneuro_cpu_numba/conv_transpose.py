@@ -1,0 +1,87 @@
+"""ConvTranspose: every output row gathers the input rows that reach it. A plain loop nest, to be complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.epilogue import epilogue_regions
+from softneuro_core.graph import Graph, Layer, Region
+from softneuro_core.routine import SUMS, Kernel, Offer, Routine
+from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
+from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
+from softneuro_cpu_numba.windows import NCHW_F32, is_f32, text
+
+
+def _begin_pads(layer: Layer, size: tuple[int, ...], out: tuple[int, ...], kernel: tuple[int, ...]) -> list[int]:
+    """Pads cut from the front of every spatial axis, as the operator derives them."""
+    spatial = len(kernel)
+    attrs = layer.attrs
+    mode = text(attrs.get("auto_pad") or "NOTSET")
+    if mode == "NOTSET" and "output_shape" not in attrs:
+        return [int(p) for p in (attrs.get("pads") or [0] * (2 * spatial))[:spatial]]
+    strides = attrs.get("strides") or [1] * spatial
+    dilations = attrs.get("dilations") or [1] * spatial
+    extra = attrs.get("output_padding") or [0] * spatial
+    found = []
+    for n, o, k, s, d, e in zip(size, out, kernel, strides, dilations, extra, strict=True):
+        total = max(0, s * (n - 1) + e + (k - 1) * d + 1 - o)
+        found.append(total // 2 if mode != "SAME_LOWER" else total - total // 2)
+    return found
+
+
+class TransposedConv(Routine):
+    """ConvTranspose [+ Add of a constant] [+ activation], float32, NCHW, one and two spatial axes."""
+
+    name = "cpu/conv_transpose"
+
+    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
+        return epilogue_regions(graph, exit, ("ConvTranspose",))
+
+    def _parts(self, region: Region) -> tuple[Epilogue, np.ndarray, np.ndarray] | None:
+        """(epilogue, weights, bias)."""
+        found = parse_epilogue(region, axis=1)
+        if found is None or found.residual is not None or len(region.inputs) != 1:
+            return None
+        x, w = found.main.inputs[:2]
+        bias = found.main.inputs[2] if len(found.main.inputs) > 2 else None
+        if x is None or w is None or x.is_constant or not is_f32(*region.inputs, *region.constants, *region.outputs):
+            return None
+        if w.data is None or (bias is not None and bias.data is None) or len(w.static_shape) not in (3, 4):
+            return None
+        channels = region.outputs[0].static_shape[1]
+        total = np.zeros(channels, np.float32)
+        for part in (None if bias is None else bias.data, found.bias):
+            total = total if part is None else total + part
+        return found, w.data, total
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        if self._parts(region) is not None:
+            yield Offer((NCHW_F32,), (NCHW_F32,), accuracy=SUMS)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        parts = self._parts(region)
+        assert parts is not None
+        epilogue, weights, bias = parts
+        layer, act = epilogue.main, epilogue.activation
+        shape, made = region.inputs[0].static_shape, region.outputs[0].static_shape
+        kernel = weights.shape[2:]
+        spatial = len(kernel)
+        groups = int(layer.attrs.get("group", 1))
+        pads = _begin_pads(layer, shape[2:], made[2:], kernel)
+        strides = list(layer.attrs.get("strides") or [1] * spatial)
+        dilations = list(layer.attrs.get("dilations") or [1] * spatial)
+        pairs = [shape[2:], made[2:], kernel, strides, dilations, pads]
+        blanks = (1, 1, 1, 1, 1, 0)  # what a missing height is: one row, one tap, no padding
+        numbers = [(b, *p) if spatial == 1 else tuple(p) for b, p in zip(blanks, pairs, strict=True)]
+        sizes = [int(n) for pair in numbers for n in pair]
+        return NativeKernel(
+            address_of("patches", "transposed", act=act.kind),
+            (
+                *(In(0), aligned(weights), aligned(bias), Out(0), shape[0], shape[1] // groups, groups),
+                *(weights.shape[1], *sizes, act.p0, act.p1),
+            ),
+            shape[0] * made[1] * sizes[2],
+        )
