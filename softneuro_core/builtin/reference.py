@@ -126,7 +126,7 @@ def evaluate(region: Region, arrays: Sequence[Any], operators: Mapping[str, Oper
     return RegionEvaluator(region, operators)(arrays)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReferenceKernel:
     """A prepared reference step."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import onnx
 
@@ -18,8 +18,8 @@ from softneuro_core.passes.pipeline import run_passes
 if TYPE_CHECKING:
     from softneuro_core.catalog import Catalog
 
-ModelSource = str | Path | bytes | onnx.ModelProto
-Shapes = Mapping[str, Sequence[int]]
+ModelSource: TypeAlias = str | Path | bytes | onnx.ModelProto
+Shapes: TypeAlias = Mapping[str, Sequence[int]]
 
 __all__ = ["load", "specialise"]
 

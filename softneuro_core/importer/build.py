@@ -156,7 +156,7 @@ class _Builder:
         elif attribute.name == "value":
             array = self.read.tensor(attribute.t)
         else:
-            kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64}
+            kinds: dict[str, type] = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64}
             kinds |= {"value_ints": np.int64, "value_string": object, "value_strings": object}
             array = np.array(self._attribute(attribute), kinds.get(attribute.name))
         if name in scope.values:

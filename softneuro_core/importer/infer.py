@@ -15,10 +15,10 @@ from softneuro_core.builtin.reference import LayerEvaluator
 from softneuro_core.errors import InputError, ModelError, RunError, UnsupportedOperatorError
 from softneuro_core.graph import Dim, Graph, Layer, Value
 from softneuro_core.importer.limits import may_fold
-from softneuro_core.importer.types import Known, output_values
+from softneuro_core.importer.types import Known, layer_qparams, output_values
 from softneuro_core.importer.validate import check_operand_sizes
 from softneuro_core.operators import Operator
-from softneuro_core.spec import OBJECT, DType, QParams
+from softneuro_core.spec import OBJECT, DType
 
 
 def infer(
@@ -166,7 +166,7 @@ class Inference:
         for before, value, array in zip(olds, layer.results, arrays, strict=True):
             if self.fold:
                 dtype = value.dtype if value.dtype is not OBJECT else DType.from_numpy(array.dtype)
-                qparams = constant_qparams(layer)
+                qparams = layer_qparams(layer)
                 self.current[before] = Value(value.name, dtype, array.shape, array, qparams or value.qparams)
             else:
                 self.known[value] = array
@@ -213,16 +213,3 @@ def _shape_arithmetic(layer: Layer) -> list[np.ndarray] | None:
     if not all(isinstance(d, int) for d in dims):
         return None
     return [_frozen(np.array(dims, np.int64))]
-
-
-def constant_qparams(layer: Layer) -> QParams | None:
-    """Scale and zero point of a weight that DequantizeLinear just unfolded: it lies on that grid exactly."""
-    if layer.type != "DequantizeLinear" or layer.domain or layer.attrs.get("block_size", 0):
-        return None
-    scale, zero = layer.inputs[1], layer.inputs[2] if len(layer.inputs) > 2 else None
-    quantised = layer.inputs[0]
-    if scale is None or scale.data is None or quantised is None or (zero is not None and zero.data is None):
-        return None
-    zeros = np.zeros(scale.data.shape, quantised.dtype.numpy) if zero is None else zero.data
-    axis = layer.attrs.get("axis", 1) if scale.data.ndim else None
-    return QParams(scale.data.astype(np.float32), zeros, axis)

@@ -39,7 +39,7 @@ def output_values(walk: Inference, layer: Layer, declared: Sequence[Value | None
 
 
 def _merged(old: Value, found: Value | None, layer: Layer) -> Value:
-    qparams = old.qparams or _activation_qparams(layer)
+    qparams = old.qparams or (layer_qparams(layer) if layer.type == "QuantizeLinear" else None)
     if found is None:
         return Value(old.name, old.dtype, old.shape, qparams=qparams, type=old.type)
     if found.type is not None:
@@ -164,14 +164,16 @@ def _node(walk: Inference, layer: Layer) -> tuple[onnx.NodeProto, dict[str, Valu
     return node, {name: v for v, name in names.items()}
 
 
-def _activation_qparams(layer: Layer) -> QParams | None:
-    """Scale and zero point of what QuantizeLinear makes, where they are constants."""
-    if layer.type != "QuantizeLinear" or layer.domain or layer.attrs.get("block_size", 0):
+def layer_qparams(layer: Layer) -> QParams | None:
+    """Scale and zero point of what QuantizeLinear makes, or of a weight DequantizeLinear unfolds (it lies on that
+    grid exactly), where they are constants."""
+    if layer.type not in ("QuantizeLinear", "DequantizeLinear") or layer.domain or layer.attrs.get("block_size", 0):
         return None
-    scale = layer.inputs[1]
+    source, scale = layer.inputs[:2]
     zero = layer.inputs[2] if len(layer.inputs) > 2 else None
-    if scale is None or scale.data is None or (zero is not None and zero.data is None):
+    if source is None or scale is None or scale.data is None or (zero is not None and zero.data is None):
         return None
-    zeros = np.zeros(scale.data.shape, DType.parse("uint8").numpy) if zero is None else zero.data
+    kind = source.dtype if layer.type == "DequantizeLinear" else DType.parse("uint8")
+    zeros = np.zeros(scale.data.shape, kind.numpy) if zero is None or zero.data is None else zero.data
     axis = layer.attrs.get("axis", 1) if scale.data.ndim else None
-    return QParams(np.asarray(scale.data, np.float32), zeros, axis)
+    return QParams(scale.data.astype(np.float32), zeros, axis)

@@ -90,8 +90,11 @@ def _recurrent(gates: int) -> Callable[[Layer], str | None]:
         directions = 2 if layer.attrs.get("direction", "forward") == "bidirectional" else 1
         if hidden is None:
             return None
-        wanted = {1: (directions, gates * hidden, size), 2: (directions, gates * hidden, hidden)}
-        wanted[3] = (directions, 2 * gates * hidden)
+        wanted: dict[int, tuple[int | None, ...]] = {
+            1: (directions, gates * hidden, size),
+            2: (directions, gates * hidden, hidden),
+            3: (directions, 2 * gates * hidden),
+        }
         for position, shape in wanted.items():
             found = _shape(layer, position)
             if found is not None and None not in shape and found != shape:

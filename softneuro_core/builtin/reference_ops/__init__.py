@@ -14,6 +14,7 @@ from softneuro_core.builtin.reference_ops.control import CONTROL
 from softneuro_core.builtin.reference_ops.convolution import CONVOLUTION
 from softneuro_core.builtin.reference_ops.fast import FAST
 from softneuro_core.builtin.reference_ops.legacy import LEGACY
+from softneuro_core.builtin.reference_ops.missing import MISSING
 from softneuro_core.builtin.reference_ops.quantised import QUANTISED
 
 
@@ -21,5 +22,7 @@ def replacements(opsets: Mapping[str, int]) -> list[type[OpRun]]:
     """The classes to use in place of onnx's own in a model of these opset versions."""
     version = opsets.get("", 0)
     return [
-        cls for first, last, cls in (*LEGACY, *QUANTISED, *CONTROL, *CONVOLUTION, *FAST) if first <= version <= last
+        cls
+        for first, last, cls in (*LEGACY, *QUANTISED, *CONTROL, *CONVOLUTION, *MISSING, *FAST)
+        if first <= version <= last
     ]

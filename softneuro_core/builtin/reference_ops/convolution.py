@@ -36,15 +36,19 @@ class ConvTranspose(OpRun):
         ends = [max(b + n, f) for b, n, f in zip(starts, out, full, strict=True)]
         result = np.zeros((batch, groups, per_group, *ends), wide)
         for place in itertools.product(*(range(k) for k in kernel)):
-            part = np.einsum("ngc...,gcm->ngm...", data, weights[(..., *place)])
+            part = np.einsum("ngc...,gcm->ngm...", data, weights[_at(place)])
             begins = [p * d for p, d in zip(place, dilations, strict=True)]
             where = [slice(b, b + s * (n - 1) + 1, s) for b, s, n in zip(begins, strides, sizes, strict=True)]
-            result[(..., *where)] += part
+            result[_at(where)] += part
         crop = [slice(b, b + n) for b, n in zip(starts, out, strict=True)]
-        result = result[(..., *crop)].reshape(batch, groups * per_group, *out)
+        result = result[_at(crop)].reshape(batch, groups * per_group, *out)
         if bias is not None:
             result = result + bias.reshape(-1, *(1,) * len(kernel)).astype(wide)
         return (result.astype(x.dtype),)
+
+
+def _at(spatial: Sequence[Any]) -> tuple[Any, ...]:
+    return (..., *spatial)
 
 
 def _crop(

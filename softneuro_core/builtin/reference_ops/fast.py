@@ -36,7 +36,7 @@ class MaxPool(SlowMaxPool):
         padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=lowest)
         result: Array | None = None
         for place in itertools.product(*(range(k) for k in kernel)):
-            part = padded[(..., *_window(place, dilations, strides, out))]
+            part = padded[_window(place, dilations, strides, out)]
             result = part.copy() if result is None else np.maximum(result, part, out=result)
         assert result is not None
         return (result,)
@@ -44,9 +44,10 @@ class MaxPool(SlowMaxPool):
 
 def _window(
     place: Sequence[int], dilations: Sequence[int], strides: Sequence[int], out: Sequence[int]
-) -> tuple[slice, ...]:
+) -> tuple[Any, ...]:
+    """The index of one kernel position under every window."""
     starts = [p * d for p, d in zip(place, dilations, strict=True)]
-    return tuple(slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(starts, out, strides, strict=True))
+    return (..., *(slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(starts, out, strides, strict=True)))
 
 
 def _pool_geometry(
