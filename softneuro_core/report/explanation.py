@@ -6,8 +6,8 @@ again with that alternative pinned gives it. Owns the data; text is :mod:`text`'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from softneuro_core.candidates import Candidate
@@ -15,6 +15,9 @@ from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import AdapterStep, KernelStep, Plan
 from softneuro_core.selection import Formulation
+from softneuro_core.tuner import Selection
+from softneuro_core.tuner.explain import OptionRow
+from softneuro_core.tuner.explain import explain as explain_numbers
 from softneuro_core.tuner.price import price
 from softneuro_core.tuning import Tuned
 
@@ -146,24 +149,21 @@ def explain(tuned: Tuned, plan: Plan | None = None) -> Explanation:
 
     Costs one pass of the tuner's min-marginals over the whole graph.
     """
-    form = tuned.form
+    form, shown = tuned.form, plan or tuned.plan
     marginals = tuned.tuner.min_marginals(form.problem, tuned.selection)
-    shown = plan or tuned.plan
-    numbers = _option_numbers(form)
+    numbers = {_key_of(c): i for i, c in enumerate(form.candidates)}
     chosen = [numbers.get(_key(step)) for step in shown.kernel_steps]
+    judged = tuned.selection if plan is None else _judge(tuned, plan, chosen)
+    found = explain_numbers(form.problem, judged or tuned.selection, marginals)
     conversions = _conversion_rows(shown)
-    table_ns = tuned.selection.time_ns if plan is None else _price(form, shown, chosen)
-    steps_ns = sum(form.problem.options[i].time_ns for i in chosen if i is not None)
-    paid_ns = sum(_conversion_ns(form, c) for c in conversions)
-    best = min((m for m in marginals if m is not None), default=tuned.selection.time_ns)
     return Explanation(
         model=form.graph.name,
         threads=shown.threads,
-        rows=_rows(form, shown, chosen, marginals, conversions),
+        rows=_rows(form, shown, chosen, found.options, conversions),
         conversions=conversions,
-        table_us=None if table_ns is None else table_ns / 1000,
-        best_us=best / 1000,
-        segments_us=0.0 if table_ns is None else (table_ns - steps_ns - paid_ns) / 1000,
+        table_us=None if judged is None else judged.time_ns / 1000,
+        best_us=min((m for m in marginals if m is not None), default=tuned.selection.time_ns) / 1000,
+        segments_us=0.0 if judged is None else found.segments_ns / 1000,
         predictions=dict(shown.predictions),
         certificate=dict(shown.certificate),
         machine=dict(shown.machine),
@@ -174,10 +174,6 @@ def explain(tuned: Tuned, plan: Plan | None = None) -> Explanation:
 
 
 _Key = tuple[tuple[str, ...], str, tuple[str, ...], tuple[str, ...], str]
-
-
-def _option_numbers(form: Formulation) -> dict[_Key, int]:
-    return {_key_of(c): i for i, c in enumerate(form.candidates)}
 
 
 def _key_of(candidate: Candidate) -> _Key:
@@ -199,18 +195,18 @@ def _rows(
     form: Formulation,
     plan: Plan,
     chosen: Sequence[int | None],
-    marginals: Sequence[int | None],
+    options: Iterable[OptionRow],
     conversions: Sequence[ConversionRow],
 ) -> tuple[Row, ...]:
-    by_layer: dict[int, list[int]] = {}
-    for number, option in enumerate(form.problem.options):
+    by_layer: dict[int, list[OptionRow]] = {}
+    for option in options:
         for layer in option.layers:
-            by_layer.setdefault(layer, []).append(number)
+            by_layer.setdefault(layer, []).append(option)
     rows = []
     for index, (step, mine) in enumerate(zip(plan.kernel_steps, chosen, strict=True)):
         covered = [form.graph.index[form.graph.layer_by_name[name]] for name in step.layers]
-        others = dict.fromkeys(i for layer in covered for i in by_layer.get(layer, ()))
-        found = [_alternative(form, i, marginals[i], i == mine) for i in others]
+        others = dict.fromkeys(option for layer in covered for option in by_layer.get(layer, ()))
+        found = [_alternative(form, option, option.option == mine) for option in others]
         found.sort(key=lambda a: (a.forced_us is None, a.forced_us or 0.0, not a.chosen, a.own_us))
         after = tuple(c for c in conversions if c.after == step.name)
         rows.append(_row(form.graph, index, step, tuple(found), after))
@@ -240,18 +236,18 @@ def _row(
     )
 
 
-def _alternative(form: Formulation, number: int, forced_ns: int | None, chosen: bool) -> Alternative:
-    candidate, option = form.candidates[number], form.problem.options[number]
+def _alternative(form: Formulation, option: OptionRow, chosen: bool) -> Alternative:
+    candidate = form.candidates[option.option]
     layers, routine, inputs, outputs, _ = _key_of(candidate)
     return Alternative(
-        number,
+        option.option,
         layers,
         routine,
         dict(candidate.offer.params),
         inputs,
         outputs,
-        option.time_ns / 1000,
-        None if forced_ns is None else forced_ns / 1000,
+        option.own_ns / 1000,
+        None if option.plan_ns is None else option.plan_ns / 1000,
         form.prices.kernels[candidate].source,
         chosen,
     )
@@ -267,25 +263,21 @@ def _conversion_rows(plan: Plan) -> tuple[ConversionRow, ...]:
     return tuple(rows)
 
 
-def _conversion_ns(form: Formulation, row: ConversionRow) -> int:
-    found = [
-        form.prices.adapters[choice].time_ns
-        for (value, src, dst), choice in form.conversions.items()
-        if (value.name, str(src), str(dst)) == (row.value, row.src, row.dst)
-    ]
-    return found[0] if found else 0
-
-
-def _price(form: Formulation, plan: Plan, chosen: Sequence[int | None]) -> int | None:
-    """The plan's cost on this table; None where a step or conversion is not in it."""
-    options = [i for i in chosen if i is not None]
+def _judge(tuned: Tuned, plan: Plan, chosen: Sequence[int | None]) -> Selection | None:
+    """The plan as an answer to this problem; None where a step or conversion is not in its cost table."""
+    form = tuned.form
     values = {v.name: i for v, i in form.values.items()}
     specs = {str(s): i for i, s in enumerate(form.specs)}
-    trees: dict[int, list[tuple[int, int]]] = {}
+    options = tuple(i for i in chosen if i is not None)
+    trees: dict[int, tuple[tuple[int, int], ...]] = {}
+    if len(options) < len(chosen):
+        return None
     try:
         for step in plan.steps:
             if isinstance(step, AdapterStep):
-                trees.setdefault(values[step.value], []).append((specs[step.src], specs[step.dst]))
-        return price(form.problem, options, trees)[0] if len(options) == len(chosen) else None
+                value = values[step.value]
+                trees[value] = (*trees.get(value, ()), (specs[step.src], specs[step.dst]))
+        time_ns, uses = price(form.problem, options, trees)
     except (KeyError, SelectionError):
         return None
+    return replace(tuned.selection, chosen=options, conversions=trees, time_ns=time_ns, uses=uses)

@@ -127,8 +127,8 @@ def _node(index: int, row: DrawnRow, drawing: Drawing, colours: Mapping[str, str
     if row.kind == "conversion":
         before = colours[stored(row.drawn.reads[0])[1]]
         return (
-            f'<g class="node">{title}<path class="solid" d="M{x} {y - 6}L{x + 6} {y}L{x} {y + 6}Z" fill="{colour}"/>'
-            f'<path class="solid" d="M{x} {y - 6}L{x - 6} {y}L{x} {y + 6}Z" fill="{before}"/></g>'
+            f'<g class="node">{title}<path class="solid" d="M{x} {y - 7}L{x + 7} {y}L{x} {y + 7}Z" fill="{colour}"/>'
+            f'<path class="solid" d="M{x} {y - 7}L{x - 7} {y}L{x} {y + 7}Z" fill="{before}"/></g>'
         )
     if row.kind in ("input", "output"):
         place = f'x="{x - 5}" y="{y - 5}" width="10" height="10" rx="2"'

@@ -37,8 +37,8 @@ def tuned(catalog: sn.Catalog, database: CostDatabase) -> Tuned:
 
 @pytest.fixture(scope="session")
 def free(catalog: sn.Catalog, database: CostDatabase) -> Tuned:
-    """A deeper net without pins: ninety layers with branches, every candidate of both devices."""
-    graph = sn.load(branches(30), catalog=catalog)
+    """A deeper net without pins: eighty-four layers with branches, every candidate of both devices."""
+    graph = sn.load(branches(28), catalog=catalog)
     return tune_fully(graph, Request(), threads=1, budget_s=0, catalog=catalog, database=database)
 
 
