@@ -74,6 +74,8 @@ class Profiler:
         self._sample, self._environment = sample, environment
         self._strikes: Counter[str] = Counter()
         self._said: set[str] = set()
+        self._without_input: dict[str, str] = {}
+        """Jobs that could not be measured -> the value nobody could make."""
         self._folder: Path | None = None
         self._values: ValueStore | None = None
         self._worker: WorkerProcess | None = None
@@ -125,6 +127,12 @@ class Profiler:
             if self._worker is not None:
                 self._worker.close()
             self.progress.note("interrupted: going on with what was measured")
+        if self._without_input:
+            name, value = next(iter(self._without_input.items()))
+            self._say(
+                f"{len(self._without_input)} candidates are not measured for want of an input, the first: {name} "
+                f"(value {value!r} has no known shape; a sample of real inputs helps)"
+            )
         return costs
 
     def run_in_place(self, plan: Plan) -> InPlace | None:
@@ -176,13 +184,13 @@ class Profiler:
         return cost
 
     def _message(self, job: Job) -> dict[str, Any] | None:
-        """The job with where its values lie; None (said once) if some input could not be made."""
+        """The job with where its values lie; None if some input could not be made."""
         read, made, layers = self._operands(job)
         self.values.ensure(layers)
         self.values.ensure_values([*read, *made])
         stored = {value: self.values.stored(value) for value in (*read, *made)}
         if absent := [value.name for value in read if stored[value] is None]:
-            self._say(f"{job.name} is not measured: no input could be made for value {absent[0]!r}")
+            self._without_input.setdefault(job.name, absent[0])
             return None
         places = {value.name: [s.file, s.dtype] for value, s in stored.items() if s is not None}
         return {**job.message(), "values": places, "checked": self.values.unchecked(layers) is None}

@@ -45,7 +45,9 @@ def relus(*shapes: tuple[int, ...]) -> Graph:
     return build_graph(nodes, inputs, {}, [f"y{i}" for i in range(len(shapes))])
 
 
-def jobs(graph: Graph, found: Catalog, only: Iterable[str] = ()) -> list[KernelJob]:
+def jobs(
+    graph: Graph, found: Catalog, only: Iterable[str] = (), allow: frozenset[str] = frozenset()
+) -> list[KernelJob]:
     """Every candidate's job, or those of the routines named."""
     wanted = set(only)
     return [
@@ -57,7 +59,7 @@ def jobs(graph: Graph, found: Catalog, only: Iterable[str] = ()) -> list[KernelJ
             group=c.region.exit.name,
         )
         for layer in graph.layers
-        for c in enumerate_candidates(graph, found, 1, Request()).by_exit[layer]
+        for c in enumerate_candidates(graph, found, 1, Request(allow, "fast", clocks={"sim": 1.0})).by_exit[layer]
         if not wanted or c.routine.name in wanted
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import sys
@@ -10,14 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 from setting import QUICK, CountingDatabase, Notes, catalog, jobs, plugin, relus
 
 from softneuro_core.catalog import load_plugins
-from softneuro_core.costs import Cost, CostDatabase
+from softneuro_core.costs import Cost, CostDatabase, adapter_key
+from softneuro_core.profiling.jobs import AdapterJob, Job
 from softneuro_core.profiling.profile import STRIKES, Profiler, profile
+from softneuro_core.spec import FLOAT32, INT8, QParams, TensorSpec, host
+from softneuro_core.testing.build import build_graph
 
 SHAPE = (2, 3, 5, 7)
 REASONS = {
@@ -160,3 +165,56 @@ def test_sample_inputs_are_used(tmp_path: Path) -> None:
         graph, work, catalog=found, threads=1, database=CostDatabase(":memory:"), sample=sample, effort=QUICK
     )
     assert costs[work[0].key].ok  # where the reference has NaN the routine may have one
+
+
+def test_quantised_values_reach_the_worker_with_their_numbers() -> None:
+    found, graph = catalog("quantised_routines"), relus(SHAPE)
+    graph.inputs[0].qparams = QParams(np.array(0.03, np.float32), np.array(5, np.int8))
+    scales = np.array([0.02, 0.01, 0.015], np.float32)
+    graph.outputs[0].qparams = QParams(scales, np.array([-100, 0, 3], np.int8), 1)
+    work: list[Job] = list(jobs(graph, found, ["cpu/q_relu", "cpu/q_wrong"], frozenset({"int8"})))
+    adapter, plain, small = found.adapters["cpu/quantise"], host(FLOAT32), host(INT8)
+    for value, src, dst in ((graph.inputs[0], plain, small), (graph.outputs[0], small, plain)):
+        key = adapter_key(value, adapter, src, dst, found, 1)
+        work.append(AdapterJob(key, value.name, adapter.name, src, dst))
+    database, notes = CostDatabase(":memory:"), Notes()
+    costs = profile(graph, work, catalog=found, threads=1, database=database, effort=QUICK, progress=notes)
+    right, wrong, *conversions = (costs[job.key] for job in work)
+    assert right.ok and right.error == 0.0 and re.search(r"off by up to \d+ steps, allowed 1", wrong.reason)
+    assert [cost.ok for cost in conversions] == [True, True]
+    assert len(notes.notes) == 1  # the wrong one; everything was measured by the worker
+
+
+@pytest.mark.parametrize("module", ["fake_device", "simulated_device"])
+def test_a_device_with_memory_of_its_own_is_measured_in_the_worker(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent))
+    found, graph, notes = load_plugins(only=(), modules=[importlib.import_module(module)]), relus(SHAPE), Notes()
+    device = {"fake_device": "fake", "simulated_device": "sim"}[module]
+    work: list[Job] = list(jobs(graph, found, [f"{device}/relu"]))
+    transfer, value = found.adapters["cpu/transfer"], graph.inputs[0]
+    far = TensorSpec(device, FLOAT32)
+    for src, dst in ((host(FLOAT32), far), (far, host(FLOAT32))):
+        key = adapter_key(value, transfer, src, dst, found, 1)
+        work.append(AdapterJob(key, value.name, transfer.name, src, dst))
+    costs = profile(
+        graph, work, catalog=found, threads=1, database=CostDatabase(":memory:"), effort=QUICK, progress=notes
+    )
+    assert len(costs) == len(work) == 4 and not notes.notes
+    clock = "wall" if device == "fake" else "sim"
+    assert all(cost.ok and cost.clock == clock and cost.error == 0.0 for cost in costs.values()), costs
+    if device == "sim":  # a declared clock has no spread, and its fixed cost is not part of a step
+        assert all(cost.spread_ns == 0 and cost.time_ns < 50_000 for cost in costs.values())
+
+
+def test_layers_without_inputs_are_left_out_and_said_so() -> None:
+    nodes = [helper.make_node("Identity", ["x"], ["i"]), helper.make_node("Neg", ["i"], ["y"])]
+    graph, found, notes = build_graph(nodes, {"x": np.zeros((3,), np.float32)}, {}, ["y"]), catalog(), Notes()
+    for value in graph.values:  # as if their shapes depended on data, with no sample to know them by
+        value.shape = (None,)
+    work = jobs(graph, found)
+    costs = profile(
+        graph, work, catalog=found, threads=1, database=CostDatabase(":memory:"), effort=QUICK, progress=notes
+    )
+    assert costs == {} and "2 candidates are not measured for want of an input" in notes.notes[-1]
