@@ -54,8 +54,29 @@ def kernel_ns(candidate: Candidate, threads: int) -> int:
     traffic = region_bytes(region) if offer.bytes is None else offer.bytes
     work = max(flops / (FLOPS_PER_NS * threads), traffic / BYTES_PER_NS)
     if candidate.routine.name == "cpu/reference":
-        return int(REFERENCE_STEP_NS + REFERENCE_PENALTY * threads * work)
+        inner = sum(_bodies_ns(layer) for layer in region.layers)
+        return int(REFERENCE_STEP_NS + REFERENCE_PENALTY * threads * work + inner)
     return int(STEP_NS + work)
+
+
+def _bodies_ns(layer: Layer) -> float:
+    """The reference computing a control-flow layer's dearest body, on one thread as it does, as often as it turns."""
+    return turns(layer) * max((sum(map(_reference_ns, body.layers)) for body in layer.bodies.values()), default=0.0)
+
+
+def _reference_ns(layer: Layer) -> float:
+    return REFERENCE_STEP_NS + REFERENCE_PENALTY * layer_flops(layer) / FLOPS_PER_NS + _bodies_ns(layer)
+
+
+def turns(layer: Layer) -> int:
+    """How often a Loop's or Scan's body runs where that is constant, else once."""
+    first = layer.inputs[0] if layer.inputs else None
+    if layer.type == "Loop" and first is not None and first.data is not None:
+        return max(1, min(int(first.data.reshape(-1)[0]), 10**6))
+    if layer.type == "Scan" and layer.inputs[-1] is not None and layer.inputs[-1].is_static:
+        axis = (layer.attrs.get("scan_input_axes") or [0])[-1]
+        return layer.inputs[-1].static_shape[axis]
+    return 1
 
 
 def adapter_ns(choice: AdapterChoice) -> int:

@@ -154,17 +154,7 @@ def _control_price(candidate: Candidate, bodies: Mapping[str, Plan]) -> Price:
     layer = candidate.region.exit
     plans = [bodies[f"{layer.name}.{attribute}"] for attribute in layer.bodies]
     once = max((p.predicted_us * 1000 for p in plans), default=0.0)
-    return Price(CONTROL_STEP_NS + round(once * _turns(layer)), source="bodies")
-
-
-def _turns(layer: Layer) -> int:
-    first = layer.inputs[0] if layer.inputs else None
-    if layer.type == "Loop" and first is not None and first.data is not None:
-        return max(1, min(int(first.data.reshape(-1)[0]), 10**6))
-    if layer.type == "Scan" and layer.inputs[-1] is not None and layer.inputs[-1].is_static:
-        axis = (layer.attrs.get("scan_input_axes") or [0])[-1]
-        return layer.inputs[-1].static_shape[axis]
-    return 1
+    return Price(CONTROL_STEP_NS + round(once * estimate.turns(layer)), source="bodies")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,10 @@ class Ready:
     catalog: Catalog
 
     def program(self, max_mem_bytes: int | None = None) -> Program:
-        """The session's plan prepared apart from it, to be looked into. Runs the model once."""
-        self.session.run(self.feeds)
+        """The session's plan prepared apart from it, to be looked into. A plan for other shapes is carried over by
+        running the model once."""
+        if self.session.graph.free_dims:
+            self.session.run(self.feeds)
         return prepare(self.graph, self.session.plan, self.catalog, max_mem_bytes=max_mem_bytes)
 
 

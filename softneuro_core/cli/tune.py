@@ -15,7 +15,7 @@ from softneuro_core.cli import bench, feeds, options, output
 from softneuro_core.cli.models import fixed
 from softneuro_core.cli.progress import make_progress
 from softneuro_core.descriptor import parse_all
-from softneuro_core.errors import InputError, SelectionError
+from softneuro_core.errors import InputError, SelectionError, SoftneuroError
 from softneuro_core.graph import Graph
 from softneuro_core.importer import load
 from softneuro_core.plan import AdapterStep, Plan
@@ -127,13 +127,20 @@ def command(
         output.note("the plan is not saved: -o PLAN keeps it")
 
 
-def _measure(tuned: Tuned, graph: Graph, catalog: Catalog, given: Mapping[str, Any]) -> Measured:
-    """About a second of whole runs, and times of every step, here: what the page shows beside predictions."""
-    arrays = feeds.fill(graph, given, ("random",))
-    with Session(graph, tuned.plan, catalog=catalog) as session:
-        whole = bench.measure(session, arrays, None, MEASURE_S)
-        runs = max(1, min(20, round(MEASURE_S * 1e6 / whole["median_us"])))
-        return Measured(whole, session.profile(arrays, runs))
+def _measure(tuned: Tuned, graph: Graph, catalog: Catalog, given: Mapping[str, Any]) -> Measured | None:
+    """About a second of whole runs, and times of every step, here: what the page shows beside predictions.
+
+    None, with a note, where the model cannot run on the inputs there are (made-up ones need not be valid).
+    """
+    try:
+        arrays = feeds.fill(graph, given, ("random",))
+        with Session(graph, tuned.plan, catalog=catalog) as session:
+            whole = bench.measure(session, arrays, None, MEASURE_S)
+            runs = max(1, min(20, round(MEASURE_S * 1e6 / whole["median_us"])))
+            return Measured(whole, session.profile(arrays, runs))
+    except SoftneuroError as error:
+        output.note(f"the page shows no measured times: {error}")
+        return None
 
 
 def _check_targets(*paths: str | None) -> None:

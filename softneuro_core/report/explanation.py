@@ -97,7 +97,7 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """A plan with its reasons. ``table_us`` is the plan's cost on the cost table explained (None if a step is not in
-    it), ``best_us`` the optimum there; ``bodies`` explains control-flow bodies by ``layer.attribute``."""
+    it), ``best_us`` the optimum there; ``bodies`` explains the control-flow bodies it runs, by ``layer.attribute``."""
 
     model: str
     threads: int
@@ -169,8 +169,14 @@ def explain(tuned: Tuned, plan: Plan | None = None) -> Explanation:
         machine=dict(shown.machine),
         notes=shown.notes,
         problems=dict(tuned.problems),
-        bodies={key: explain(body, plan and plan.bodies.get(key)) for key, body in tuned.bodies.items()},
+        bodies={key: explain(tuned.bodies[key], plan and plan.bodies.get(key)) for key in _bodies_run(tuned, shown)},
     )
+
+
+def _bodies_run(tuned: Tuned, plan: Plan) -> list[str]:
+    """Bodies the plan runs itself; where the reference runs a control-flow layer, it runs the body too."""
+    left = {f"{name}." for step in plan.kernel_steps if step.routine == REFERENCE for name in step.layers}
+    return [key for key in tuned.bodies if key[: key.rindex(".") + 1] not in left]
 
 
 _Key = tuple[tuple[str, ...], str, tuple[str, ...], tuple[str, ...], str]

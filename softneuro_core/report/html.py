@@ -68,9 +68,10 @@ def report_page(tuned: Tuned, catalog: Catalog, plan: Plan | None = None, measur
 def _bodies(tuned: Tuned, plan: Plan, found: Explanation) -> list[str]:
     """Bodies of control flow, each with its plan and alternatives, and those inside them."""
     parts = []
-    for key, body in tuned.bodies.items():
+    for key, reasons in found.bodies.items():
+        body = tuned.bodies[key]
         graph: Graph = body.form.graph
-        inner, reasons = plan.bodies.get(key, body.plan), found.bodies[key]
+        inner = plan.bodies.get(key, body.plan)
         parts.append(sections.plan_section(graph, inner, reasons, {}, f"Body {key}"))
         parts.append(sections.alternatives_section(reasons, f"Alternatives in {key}"))
         parts += _bodies(body, inner, reasons)

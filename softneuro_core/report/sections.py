@@ -13,7 +13,7 @@ from softneuro_core.report.memory_picture import ArenaPicture
 from softneuro_core.report.memory_svg import memory_svg
 from softneuro_core.report.plan_svg import DrawnRow, all_specs, plan_rows, plan_svg, spec_colours
 from softneuro_core.report.text import distinct
-from softneuro_core.report.units import show_bytes, show_layers, show_us
+from softneuro_core.report.units import show_bytes, show_layers, show_shape, show_us
 
 
 def header(found: Explanation, plan: Plan) -> str:
@@ -94,7 +94,7 @@ def _plan_row(
     if not isinstance(row.step, KernelStep):
         return _other_row(row, measured, largest)
     layers = [graph.layer_by_name[name] for name in row.step.layers]
-    results = ", ".join("x".join(map(str, v.shape or ("?",))) or "scalar" for v in layers[-1].results)
+    results = ", ".join(show_shape(v.shape) for v in layers[-1].results)
     params = ", ".join(f"{k}={v}" for k, v in row.step.params.items())
     cells = (show_layers(row.step.layers), " + ".join(layer.op for layer in layers), results)
     routine, seen = row.step.routine, measured.get(row.step.name)
