@@ -185,7 +185,7 @@ def test_no_file_is_too_long():
 def test_every_module_stands_in_the_architecture_page(name):
     page = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
     path = MODULES[name].relative_to(CORE).as_posix()
-    assert f"`{path}`" in page, f"ARCHITECTURE.md has no line for {path}"
+    assert f"`{path}`" in page, f"ARCHITECTURE.md has no line for {path}: python tests/test_architecture.py writes it"
 
 
 def pages() -> list[Path]:
