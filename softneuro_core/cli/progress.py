@@ -8,15 +8,9 @@ from types import TracebackType
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 LINE_EVERY_S = 5.0
 """Without a terminal, at most one line in this time."""
@@ -28,14 +22,13 @@ class Bars:
     def __init__(self) -> None:
         columns = (
             TextColumn("{task.description}"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
             TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[text]}"),
+            TextColumn("[dim]{task.fields[text]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
         )
-        self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bars = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
         self._task: TaskID | None = None
 
     def __enter__(self) -> Bars:
@@ -56,7 +49,7 @@ class Bars:
     def advance(self, count: int = 1, text: str = "") -> None:
         """``count`` units more; ``text`` names the last of them."""
         if self._task is not None:
-            self._bars.update(self._task, advance=count, text=text[:60])
+            self._bars.update(self._task, advance=count, text=escape(text))
 
     def note(self, text: str) -> None:
         """A line above the bar."""

@@ -10,10 +10,12 @@ from typing import cast
 from softneuro_core.graph import Graph
 from softneuro_core.plan import AdapterStep, KernelStep, Plan
 from softneuro_core.report.explanation import REFERENCE
-from softneuro_core.report.lanes import Drawing, DrawnStep, Edge, place
+from softneuro_core.report.lanes import DrawnStep, Edge, place
 
-ROW, LANE, LEFT = 26, 16, 12
-"""Height of a row, width of a lane, and the margin, in pixels. ``page.css`` has the same row height."""
+ROW, LEFT = 26, 12
+"""Height of a row and the margin, in pixels. ``page.css`` has the same row height."""
+WIDE_LANE, NARROW_LANE, MANY = 16, 10, 12
+"""Width of a lane in pixels, and the number of lanes from which the narrow one is used."""
 PALETTE = ("#3b82f6", "#f59e0b", "#10b981", "#ec4899", "#8b5cf6", "#06b6d4", "#84cc16", "#ef4444")
 OBJECT_COLOUR = "#94a3b8"
 
@@ -77,31 +79,29 @@ def all_specs(rows: Sequence[DrawnRow]) -> list[str]:
 def plan_svg(rows: Sequence[DrawnRow], colours: Mapping[str, str]) -> str:
     """The lanes beside the table of steps: as many rows of the same height."""
     drawing = place([row.drawn for row in rows])
-    width, height = LEFT * 2 + (drawing.width - 1) * LANE, len(rows) * ROW
+    lane = WIDE_LANE if drawing.width < MANY else NARROW_LANE
+    width, height = LEFT * 2 + (drawing.width - 1) * lane, len(rows) * ROW
     parts = [
         f'<svg class="lanes" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
         'aria-label="data flow of the plan">'
     ]
-    parts += [_path(edge, colours) for edge in drawing.edges]
-    parts += [_node(i, row, drawing, colours) for i, row in enumerate(rows)]
+    parts += [_path(edge, lane, colours) for edge in drawing.edges]
+    parts += [_node(i, row, LEFT + drawing.lanes[i] * lane, colours) for i, row in enumerate(rows)]
     return "".join([*parts, "</svg>"])
-
-
-def _x(lane: int) -> float:
-    return LEFT + lane * LANE
 
 
 def _y(row: int) -> float:
     return ROW * (row + 0.5)
 
 
-def _path(edge: Edge, colours: Mapping[str, str]) -> str:
+def _path(edge: Edge, lane: int, colours: Mapping[str, str]) -> str:
     """Out of the step into the value's lane, straight down, and over to the reader."""
     name, spec = stored(edge.key)
-    x, y = _x(edge.start_lane), _y(edge.start)
+    start_x, own_x, end_x = (LEFT + number * lane for number in (edge.start_lane, edge.lane, edge.end_lane))
+    x, y = start_x, _y(edge.start)
     d = [f"M{x} {y}"]
     if edge.lane != edge.start_lane:
-        d.append(_bend(x, y, _x(edge.lane), y + ROW))
+        d.append(_bend(x, y, own_x, y + ROW))
         y += ROW
     if edge.end_lane == edge.lane:
         d.append(f"V{_y(edge.end)}")
@@ -109,7 +109,7 @@ def _path(edge: Edge, colours: Mapping[str, str]) -> str:
         if (turn := _y(edge.end) - ROW) > y:
             d.append(f"V{turn}")
             y = turn
-        d.append(_bend(_x(edge.lane), y, _x(edge.end_lane), _y(edge.end)))
+        d.append(_bend(own_x, y, end_x, _y(edge.end)))
     title = f"<title>{escape(f'{name} as {spec}')}</title>"
     return f'<path class="flow" d="{"".join(d)}" stroke="{colours[spec]}">{title}</path>'
 
@@ -119,8 +119,8 @@ def _bend(x: float, y: float, to_x: float, to_y: float) -> str:
     return f"C{x} {middle} {to_x} {middle} {to_x} {to_y}"
 
 
-def _node(index: int, row: DrawnRow, drawing: Drawing, colours: Mapping[str, str]) -> str:
-    x, y = _x(drawing.lanes[index]), _y(index)
+def _node(index: int, row: DrawnRow, x: int, colours: Mapping[str, str]) -> str:
+    y = _y(index)
     keys = row.drawn.makes or row.drawn.reads
     colour = colours[stored(keys[0])[1]] if keys else OBJECT_COLOUR
     title = f"<title>{escape(row.title)}</title>"
