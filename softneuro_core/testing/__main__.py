@@ -53,7 +53,7 @@ def _run(isolation: Isolation, units: Iterable[Unit], timeout_s: float) -> int:
         done, failed, skipped = done + 1, failed + bool(report.findings), skipped + bool(report.skipped)
         worst = max(worst, report.max_error)
         for line in map(str, report.findings):
-            console.print(line, markup=False, highlight=False)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     isolation.close()
     text = f"{done} checked, {failed} failed, {skipped} without a reference; largest error {worst:.1e}"
     console.print(text, markup=False, highlight=False)

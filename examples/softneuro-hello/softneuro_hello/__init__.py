@@ -8,11 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from onnx.parser import parse_function
 
-from softneuro_core.device import Target
-from softneuro_core.graph import Region
-from softneuro_core.hookspecs import hookimpl
-from softneuro_core.operators import Operator
-from softneuro_core.routine import EXACT, FunctionKernel, Offer, Routine
+from softneuro_core import FunctionKernel, Offer, Operator, Region, Routine, Target, hookimpl
 
 if TYPE_CHECKING:
     from softneuro_core.testing.case import Case
@@ -69,7 +65,7 @@ class Relu(Routine):
     name, pattern = "cpu/hello_relu", ("Relu",)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        return [Offer((spec,), (spec,), accuracy=EXACT, inplace=0) for spec in layouts(region)]
+        return [Offer((spec,), (spec,), accuracy=0.0, inplace=0) for spec in layouts(region)]
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> FunctionKernel:
         return FunctionKernel(lambda x, y: np.maximum(x, np.float32(0), out=y))

@@ -192,6 +192,9 @@ def _resize() -> Iterator[Case]:
     yield scaled("linear-1d", [1, 1, 2.5], normal(1, 3, 7), mode="linear")
     yield scaled("cubic2", [1, 1, 2, 2], mode="cubic", cubic_coeff_a=-0.75)
     yield scaled("big", [1, 1, 2, 2], normal(1, 8, 24, 24), **floor)
+    for mode in ("nearest", "linear"):
+        twice = Const(np.array([1, 1, 2, 2], np.float32))
+        yield single(f"upsample-{mode}", "Upsample", x, twice, opset=9, mode=mode)
     sizes = Const(np.array([1, 3, 7, 9]))
     yield single("resize-sizes-linear", "Resize", x, None, None, sizes, mode="linear")
     yield single("resize-sizes-nearest", "Resize", x, None, None, sizes, mode="nearest")
