@@ -38,7 +38,7 @@ def load(
     operators = {} if catalog is None else catalog.operators
     try:
         graph = build_graph(read, operators)
-    except UnicodeDecodeError as error:  # protobuf decodes a name only when it is read
+    except UnicodeDecodeError as error:  # protobuf decodes some names only when they are read
         raise ModelError(f"is damaged: a name is not UTF-8 text ({error.reason})", file=read.name) from error
     return specialise(graph, shapes or {}, catalog=catalog, passes=passes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,4 +143,35 @@ def _checked(read: ReadModel) -> ReadModel:
                 file=read.name,
                 remedy="upgrade the onnx package, or export with an older opset",
             )
+    if not all(isinstance(text, str) for text in _texts(proto)):
+        raise ModelError("is damaged: a name is not UTF-8 text", file=read.name)
     return read
+
+
+def _texts(proto: onnx.ModelProto) -> Iterator[object]:
+    """Every name of a model; protobuf gives ``bytes`` for those that are not UTF-8."""
+    for opset in proto.opset_import:
+        yield opset.domain
+    for function in proto.functions:
+        yield from (function.domain, function.name, *function.input, *function.output)
+        yield from _node_texts(function.node)
+    yield from _graph_texts(proto.graph)
+
+
+def _graph_texts(graph: onnx.GraphProto) -> Iterator[object]:
+    yield graph.name
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (tensor.values.name for tensor in graph.sparse_initializer)
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        yield info.name
+        yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
+    yield from _node_texts(graph.node)
+
+
+def _node_texts(nodes: Iterable[onnx.NodeProto]) -> Iterator[object]:
+    for node in nodes:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.ref_attr_name)
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from _graph_texts(attribute.g)
