@@ -20,10 +20,13 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.elementwise import Map
     from softneuro_cpu_numba.gather import Gather
     from softneuro_cpu_numba.gemm import MatrixProduct
+    from softneuro_cpu_numba.gemm_blas import BlasProduct
+    from softneuro_cpu_numba.half import Half
     from softneuro_cpu_numba.lstm import Lstm
     from softneuro_cpu_numba.movement import movements
     from softneuro_cpu_numba.norm import BatchNorm, LayerNorm, Softmax
     from softneuro_cpu_numba.pool import Pool
+    from softneuro_cpu_numba.quantise import Quantise
     from softneuro_cpu_numba.reduce import reductions
     from softneuro_cpu_numba.resize import Resize
 
@@ -31,8 +34,10 @@ def softneuro_routines() -> Iterable[Routine]:
     norms = [LayerNorm("LayerNormalization"), LayerNorm("InstanceNormalization"), BatchNorm()]
     norms += [Softmax("Softmax"), Softmax("LogSoftmax")]
     others = [Gather(), Lstm(), Resize("Resize"), Resize("Upsample")]
-    products = [DirectConv(), Im2colConv(), Depthwise(), TransposedConv(), MatrixProduct()]
-    return [*products, *pools, *norms, *others, Map(), *movements(), *reductions()]
+    others += [Quantise("QuantizeLinear"), Quantise("DequantizeLinear")]
+    products = [DirectConv(), Im2colConv(), Depthwise(), TransposedConv(), MatrixProduct(), BlasProduct()]
+    half = [Half(r) for r in (DirectConv(), Depthwise(), MatrixProduct(), *pools, *norms, *reductions())]
+    return [*products, *pools, *norms, *others, Map(), *movements(), *reductions(), *half]
 
 
 @hookimpl

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Call, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC
+from softneuro_cpu_numba.blas import set_blas_threads
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of, geometry_table
 from softneuro_cpu_numba.native import In, NativeKernel, Out, Scratch, address_of, aligned
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
@@ -24,18 +24,6 @@ from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 MIN_K = 16
 """Sums shorter than this are hopeless in BLAS; not offering them saves tuning time."""
 TASK_ELEMENTS = 16384
-
-
-@cache
-def _controller() -> Any:
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
-
-
-def set_blas_threads(threads: int) -> None:
-    """Lets numpy's BLAS use ``threads`` threads from now on, in the whole process."""
-    _controller().limit(limits=threads, user_api="blas")
 
 
 @dataclass(frozen=True, slots=True)

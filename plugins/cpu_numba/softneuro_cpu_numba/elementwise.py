@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,7 +93,7 @@ class Map(Routine):
         for layout in (NCHW, NHWC) if rank >= 3 else (NCHW,):
             specs = tuple(_spec(v, rank, layout) for v in region.inputs)
             axes = _axes(tree, region, layout)
-            if len(axes) <= MAX_OUTER:
+            if len(axes) <= MAX_OUTER + 1:
                 out = TensorSpec("cpu", result.dtype, layout)
                 yield Offer(specs, (out,), accuracy=tree.error, inplace=_inplace(region, result))
 
@@ -101,31 +101,69 @@ class Map(Routine):
         tree = tree_of(region)
         assert tree is not None
         layout = offer.outputs[0].layout
-        axes = _axes(tree, region, layout)
-        rows, inner, outer = _rows(axes, len(tree.leaves))
-        per_row = max(1, TASK_ELEMENTS // inner)
-        operands = [
-            aligned(_stored(v, region, layout)) if v.is_constant else In(region.inputs.index(v)) for v in tree.leaves
-        ]
-        table: list[int] = []
-        for i in range(len(tree.leaves)):
-            steps = [axis.steps[i] for axis in outer]
-            table += [axes[-1].steps[i] if axes else 0, *steps, *[0] * (MAX_OUTER - len(steps))]
-        if not axes or (len(axes) == 1 and rows > 1):
-            table = _flat_table(axes, len(tree.leaves), inner)
-            outer = [Axis(rows, ())]
-        sizes = [axis.size for axis in outer]
-        dtypes = tuple(v.dtype.name for v in tree.leaves)
-        return NativeKernel(
-            address_of(
-                "elementwise", "mapped", dtypes=dtypes, out=region.outputs[0].dtype.name, statements=tree.statements
-            ),
-            (
-                *(*operands, Out(0), rows, inner, per_row, len(outer), 0),
-                *(*sizes, *[1] * (MAX_OUTER - len(sizes)), *table, *tree.numbers),
-            ),
-            -(-rows // per_row),
-        )
+        rank = len(region.outputs[0].static_shape)
+        leaves = []
+        for value in tree.leaves:
+            stored = _spec(value, rank, layout).layout
+            source = In(region.inputs.index(value)) if value.data is None else np.asarray(value.data)
+            leaves.append(Leaf(value.static_shape, stored, value.dtype.name, source))
+        out = region.outputs[0]
+        return map_kernel(out.static_shape, layout, out.dtype.name, leaves, tree.statements, tree.numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One operand of :func:`map_kernel`: an input in ``layout``, or a constant in ONNX order."""
+
+    shape: tuple[int, ...]
+    layout: Layout
+    dtype: str
+    source: In | np.ndarray
+
+
+def map_kernel(
+    shape: tuple[int, ...],
+    layout: Layout,
+    dtype: str,
+    leaves: Sequence[Leaf],
+    statements: tuple[str, ...],
+    numbers: Sequence[float] = (),
+) -> NativeKernel:
+    """The kernel that computes ``r`` by ``statements`` over ``a0, a1, ...`` (the leaves, broadcast to ``shape``).
+
+    ``p0, p1, ...`` are ``numbers``. ``shape`` is not empty and needs at most ``MAX_OUTER + 1`` merged loops.
+    """
+    axes = broadcast_axes(shape, layout, [(leaf.shape, leaf.layout) for leaf in leaves])
+    outer, inner = _rows(axes, len(leaves))
+    rows = math.prod(axis.size for axis in outer)
+    per_row = max(1, TASK_ELEMENTS // inner.size)
+    blank = MAX_OUTER - len(outer)
+    table: list[int] = []
+    for i in range(len(leaves)):
+        table += [inner.steps[i], *(axis.steps[i] for axis in outer), *[0] * blank]
+    operands = [
+        leaf.source if isinstance(leaf.source, In) else aligned(leaf.layout.pack(leaf.source)) for leaf in leaves
+    ]
+    types = tuple(leaf.dtype for leaf in leaves)
+    return NativeKernel(
+        address_of("elementwise", "mapped", dtypes=types, out=dtype, statements=statements),
+        (
+            *(*operands, Out(0), rows, inner.size, per_row, len(outer), 0),
+            *(*(axis.size for axis in outer), *[1] * blank, *table, *numbers),
+        ),
+        -(-rows // per_row),
+    )
+
+
+def _rows(axes: list[Axis], operands: int) -> tuple[list[Axis], Axis]:
+    """Loops over rows, and the row itself. A long flat run is cut into rows where it divides."""
+    if not axes:
+        return [], Axis(1, (0,) * operands)
+    *outer, inner = axes
+    if outer or inner.size <= TASK_ELEMENTS:
+        return outer, inner
+    cut = next((c for c in range(TASK_ELEMENTS, 63, -1) if inner.size % c == 0), inner.size)
+    return [Axis(inner.size // cut, tuple(s * cut for s in inner.steps))], Axis(cut, inner.steps)
 
 
 def _grown(graph: Graph, exit: Layer) -> tuple[Layer, ...]:
@@ -152,38 +190,10 @@ def _spec(value: Value, rank: int, layout: Layout) -> TensorSpec:
     return TensorSpec("cpu", value.dtype, layout if len(value.static_shape) == rank else NCHW)
 
 
-def _stored(value: Value, region: Region, layout: Layout) -> np.ndarray:
-    rank = len(region.outputs[0].static_shape)
-    assert value.data is not None
-    return _spec(value, rank, layout).layout.pack(np.asarray(value.data))
-
-
 def _axes(tree: Tree, region: Region, layout: Layout) -> list[Axis]:
     shape = region.outputs[0].static_shape
     operands = [(v.static_shape, _spec(v, len(shape), layout).layout) for v in tree.leaves]
     return broadcast_axes(shape, layout, operands)
-
-
-def _rows(axes: list[Axis], operands: int) -> tuple[int, int, list[Axis]]:
-    """Rows, their length, and the loops over rows. One flat run is cut into rows where it divides."""
-    if not axes:
-        return 1, 1, []
-    outer = axes[:-1]
-    inner = axes[-1].size
-    if not outer:
-        cut = (
-            next((c for c in range(TASK_ELEMENTS, 63, -1) if inner % c == 0), inner) if inner > TASK_ELEMENTS else inner
-        )
-        return inner // cut, cut, []
-    return math.prod(a.size for a in outer), inner, outer
-
-
-def _flat_table(axes: list[Axis], operands: int, inner: int) -> list[int]:
-    table: list[int] = []
-    for i in range(operands):
-        step = axes[-1].steps[i] if axes else 0
-        table += [step, step * inner, *[0] * (MAX_OUTER - 1)]
-    return table
 
 
 def _inplace(region: Region, result: Value) -> int | None:

@@ -1,4 +1,4 @@
-"""What elementwise operators mean, as expressions over ``{0}``, ``{1}`` ...: one table for every kernel of the family."""
+"""What elementwise operators mean, as expressions over ``{0}``, ``{1}`` ...: one table for the whole family."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -84,13 +85,12 @@ def _concat(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | N
 
 def _split(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
     axis = int(layer.attrs.get("axis", 0)) % len(shape_of(layer))
-    blocks, at, number = [], 0, 0
-    for value in layer.outputs:
+    blocks, at = [], 0
+    for number, value in enumerate(layer.outputs):
         if value is None:
             return None
         blocks.append(Block(nest(value.static_shape, ins[0], outs[number]), 0, at * ins[0][axis], number))
         at += value.static_shape[axis]
-        number += 1
     return blocks
 
 
@@ -114,20 +114,51 @@ def _pad(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None
     shape, made = shape_of(layer), layer.results[0].static_shape
     pads = constant(layer, 1, "pads" if "pads" in layer.attrs else "paddings")
     axes = constant(layer, 3) or list(range(len(shape)))
-    value = layer.inputs[2] if len(layer.inputs) > 2 else None
-    if text(layer.attrs.get("mode", "constant")) != "constant" or pads is None or min(pads, default=0) < 0:
+    if pads is None or min(pads, default=0) < 0 or any(v is not None and v.data is None for v in layer.inputs[1:]):
         return None
-    if any(v is not None and v.data is None for v in layer.inputs[1:]):
-        return None
-    fill = np.zeros(1, layer.results[0].dtype.numpy)
-    fill[0] = np.asarray(value.data).reshape(-1)[0] if value is not None else layer.attrs.get("value", 0)
     before = [0] * len(shape)
     for i, axis in enumerate(axes):
         before[axis % len(shape)] = pads[i]
+    after = [m - n - b for m, n, b in zip(made, shape, before, strict=True)]
+    mode = text(layer.attrs.get("mode", "constant"))
+    if mode == "constant":
+        return _filled(layer, before, ins, outs)
+    pieces = [_mirrored(n, b, a, mode) for n, b, a in zip(shape, before, after, strict=True)]
+    if any(p is None for p in pieces):
+        return None
+    blocks = []
+    for chosen in itertools.product(*(p for p in pieces if p is not None)):
+        nest_axes = tuple(Axis(c[1], (c[3] * s, o)) for c, s, o in zip(chosen, ins[0], outs[0], strict=True))
+        source = sum(c[2] * s for c, s in zip(chosen, ins[0], strict=True))
+        target = sum(c[0] * o for c, o in zip(chosen, outs[0], strict=True))
+        blocks.append(Block(nest_axes, 0, source, 0, target))
+    return blocks
+
+
+def _mirrored(n: int, before: int, after: int, mode: str) -> list[tuple[int, int, int, int]] | None:
+    """One axis as runs (first in result, length, first in source, step); None where one run does not reach."""
+    found = [(before, n, 0, 1)]
+    if mode == "edge":
+        found += [(0, before, 0, 0), (before + n, after, n - 1, 0)]
+    elif mode == "reflect" and max(before, after) < n:
+        found += [(0, before, before, -1), (before + n, after, n - 2, -1)]
+    elif mode == "wrap" and max(before, after) <= n:
+        found += [(0, before, n - before, 1), (before + n, after, 0, 1)]
+    else:
+        return None
+    return [run for run in found if run[1]]
+
+
+def _filled(layer: Layer, before: list[int], ins: list[Strides], outs: list[Strides]) -> Blocks:
+    """The source in the middle, slabs of the fill value around it: two an axis, within what earlier axes left."""
+    shape, made = shape_of(layer), layer.results[0].static_shape
+    value = layer.inputs[2] if len(layer.inputs) > 2 else None
+    fill = np.zeros(1, layer.results[0].dtype.numpy)
+    fill[0] = np.asarray(value.data).reshape(-1)[0] if value is not None else layer.attrs.get("value", 0)
     offset = sum(b * s for b, s in zip(before, outs[0], strict=True))
     blocks = [Block(nest(shape, ins[0], outs[0]), 0, 0, 0, offset)] if np.prod(shape) else []
     low, extent = [0] * len(shape), list(made)
-    for axis, size in enumerate(shape):  # two slabs an axis, within what is left of the axes before
+    for axis, size in enumerate(shape):
         for start, stop in ((0, before[axis]), (before[axis] + size, made[axis])):
             slab = [*extent[:axis], stop - start, *extent[axis + 1 :]]
             at = sum(a * s for a, s in zip([*low[:axis], start, *low[axis + 1 :]], outs[0], strict=True))

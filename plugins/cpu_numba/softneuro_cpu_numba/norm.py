@@ -10,7 +10,8 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_core.graph import Region, Value
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
-from softneuro_core.spec import NCHW, NHWC, Layout
+from softneuro_core.spec import NCHW, Layout
+from softneuro_cpu_numba.elementwise import Leaf, map_kernel
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, is_f32
 
@@ -122,29 +123,10 @@ class BatchNorm(Routine):
         scale, bias, mean, variance = (np.asarray(v.data, np.float64) for v in layer.inputs[1:5] if v is not None)
         factor = scale / np.sqrt(variance + float(layer.attrs.get("epsilon", 1e-5)))
         shift = bias - mean * factor
-        shape = region.inputs[0].static_shape
-        channels_last = offer.inputs[0].layout == NHWC or len(shape) == 2
-        inner = 1 if channels_last else math.prod(shape[2:])
-        steps = ((1, 0), (1, 0)) if channels_last else ((0, 1), (0, 1))
-        rows = math.prod(shape) // shape[1] if channels_last else shape[0] * shape[1]
-        width = shape[1] if channels_last else inner
-        per_channel = [aligned(v.astype(np.float32)) for v in (factor, shift)]
-        return _scale_shift(rows, width, shape[1], per_channel, steps)
-
-
-def _scale_shift(
-    rows: int, width: int, channels: int, numbers: list[np.ndarray], steps: tuple[tuple[int, int], ...]
-) -> NativeKernel:
-    """``x * a + b`` by the elementwise kernel: rows of ``width``, a and b along the row or along the rows."""
-    outer = [rows // channels, channels] if steps[0][1] else [rows]
-    strides = [channels * width, width] if steps[0][1] else [width]
-    table = [1, *strides, *[0] * (6 - len(outer))]
-    for inner_step, row_step in steps:
-        own = [0, 1] if row_step else [0]
-        table += [inner_step, *own, *[0] * (6 - len(own))]
-    per_task = max(1, TASK_ELEMENTS // width)
-    address = address_of(
-        "elementwise", "mapped", dtypes=("float32",) * 3, out="float32", statements=("r = (a0 * a1) + a2",)
-    )
-    head = (rows, width, per_task, len(outer), 0, *outer, *[1] * (6 - len(outer)))
-    return NativeKernel(address, (In(0), *numbers, Out(0), *head, *table), -(-rows // per_task))
+        shape, layout = region.inputs[0].static_shape, offer.inputs[0].layout
+        per_channel = (shape[1], *[1] * (len(shape) - 2))
+        numbers = [
+            Leaf(per_channel, NCHW, "float32", v.astype(np.float32).reshape(per_channel)) for v in (factor, shift)
+        ]
+        x = Leaf(shape, layout, "float32", In(0))
+        return map_kernel(shape, layout, "float32", [x, *numbers], ("r = (a0 * a1) + a2",))

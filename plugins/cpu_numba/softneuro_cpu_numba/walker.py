@@ -17,6 +17,7 @@ import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.routine import Call, NativeCall
+from softneuro_cpu_numba.blas import set_blas_threads
 from softneuro_cpu_numba.native import ABI, address_of, aligned
 
 STATE_WORDS = 16
@@ -127,8 +128,13 @@ def walk_shared(calls: Sequence[NativeCall], threads: int) -> Callable[[], None]
 
 
 def link(target: Target, calls: Sequence[Call]) -> Callable[[], None] | None:
-    """The body of ``softneuro_link`` for ``cpu``: native runs walked, Python calls made in between."""
-    if target.device.name != "cpu" or not any(call.native for call in calls):
+    """The body of ``softneuro_link`` for ``cpu``: native runs walked, Python calls made in between.
+
+    BLAS, in this process, keeps to the target's threads from here on."""
+    if target.device.name != "cpu":
+        return None
+    set_blas_threads(target.threads)
+    if not any(call.native for call in calls):
         return None
     pieces: list[Callable[[], None]] = []
     for native, group in groupby(calls, key=lambda call: call.native is not None):

@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
-
 import softneuro_cpu_numba
+from onnx import helper
+from softneuro_cpu_numba.walker import link
+
 from softneuro_core.builtin.reference import RegionEvaluator
 from softneuro_core.device import HostDevice, Target
 from softneuro_core.graph import Graph, Region
 from softneuro_core.rig import Rig
 from softneuro_core.routine import Offer, Routine
 from softneuro_core.testing.build import build_graph
-from softneuro_cpu_numba.walker import link
 
 DEVICE = HostDevice()
 ROUTINES: Mapping[str, Routine] = {r.name: r for r in softneuro_cpu_numba.softneuro_routines()}

@@ -35,7 +35,7 @@ def test_unary(op, shape):
     ],
 )
 def test_binary(op, a, b):
-    if op == "PRelu" and len(a) != 4 or (op == "PRelu" and b == ()):
+    if (op == "PRelu" and len(a) != 4) or (op == "PRelu" and b == ()):
         pytest.skip("PRelu broadcasts one way")
     x, y = random(*a), np.asarray(random(*b, seed=1), np.float32)
     check([node(op, "ab", "y")], {"a": x, "b": y}, expect=["cpu/map"])
@@ -117,3 +117,18 @@ def test_extremes(op):
 def test_transcendental_accuracy(op, low, high):
     """Small arguments must not lose relative accuracy to the large branch of the approximation."""
     check([node(op, "x", "y")], {"x": np.linspace(low, high, 9999, dtype=np.float32)}, expect=["cpu/map"])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize("axis", [None, 1, 0])
+@pytest.mark.parametrize("shape", [(2, 8, 5, 7), (3, 17)])
+def test_quantise(dtype, axis, shape):
+    count = () if axis is None else (shape[axis],)
+    scale = np.abs(random(*count)) * np.float32(0.02) + np.float32(0.01)
+    zero = np.full(count, 3, dtype)
+    constants = {"s": np.asarray(scale, np.float32), "z": zero}
+    attrs = {} if axis is None else {"axis": axis}
+    x = {"x": random(*shape)}
+    check([node("QuantizeLinear", "xsz", "y", **attrs)], x, constants, expect=["cpu/quantizelinear"])
+    x = {"x": random(*shape, dtype=dtype)}
+    check([node("DequantizeLinear", "xsz", "y", **attrs)], x, constants, expect=["cpu/dequantizelinear"])

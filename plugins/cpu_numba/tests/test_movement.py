@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from harness import DEVICE, check, graph_of, node, random, target
+from softneuro_cpu_numba.adapters import ToOtherLayout
 
 from softneuro_core.graph import Value
 from softneuro_core.rig import Rig
 from softneuro_core.spec import DType, TensorSpec
-from softneuro_cpu_numba.adapters import ToOtherLayout
 
 
 def ints(*values: int) -> np.ndarray:
@@ -73,6 +73,13 @@ def test_slice(starts, ends, axes, steps):
 def test_pad(pads):
     constants = {"p": ints(*pads), "v": np.float32(1.5).reshape(())}
     check([node("Pad", "xpv", "y")], {"x": random(1, 3, 4, 5)}, constants, expect=["cpu/pad"])
+
+
+@pytest.mark.parametrize("mode", ["reflect", "edge", "wrap"])
+@pytest.mark.parametrize("pads", [(0, 0, 1, 2, 0, 0, 3, 0), (0, 0, 0, 2, 0, 0, 0, 4)])
+def test_pad_from_the_source(mode, pads):
+    pad = node("Pad", "xp", "y", mode=mode)
+    check([pad], {"x": random(1, 3, 4, 5)}, {"p": ints(*pads)}, opset=19, expect=["cpu/pad"])
 
 
 def test_reshape_family():

@@ -81,3 +81,25 @@ def test_matmul(a, b):
         nodes = [node("MatMul", "ab", "m"), node("Add", "mr", "s"), node("Relu", "s", "y")]
         inputs = {"a": random(*a), "r": random(*a[:-1], b[-1], seed=4)}
         check(nodes, inputs, {"b": random(*b)}, expect=["cpu/gemm"])
+
+
+def test_large_products_are_offered_to_blas():
+    a, b = random(48, 96), random(96, 64)
+    gemm = node("Gemm", "abc", "g")
+    relu = node("Relu", "g", "y")
+    check([gemm, relu], {"a": a}, {"b": b, "c": random(64, seed=2)}, expect=["cpu/gemm", "cpu/gemm_blas"])
+    check([node("MatMul", "ab", "y")], {"a": random(2, 3, 48, 32), "b": random(2, 3, 32, 40)}, expect=["cpu/gemm_blas"])
+    for trans in ((0, 1), (1, 0), (1, 1)):
+        shapes = [(96, 48) if trans[0] else (48, 96), (64, 96) if trans[1] else (96, 64)]
+        inputs = {n: random(*s) for n, s in zip("ab", shapes, strict=True)}
+        check([node("Gemm", "ab", "y", transA=trans[0], transB=trans[1])], inputs, expect=["cpu/gemm_blas"])
+
+
+def test_half_precision_layers_run_in_float32():
+    x = {"x": random(1, 8, 9, 9, dtype="float16")}
+    w = {"w": random(16, 8, 3, 3, dtype="float16"), "b": random(16, dtype="float16")}
+    nodes = [node("Conv", "xwb", "c", pads=[1, 1, 1, 1]), node("Relu", "c", "y")]
+    check(nodes, x, w, expect=["cpu/conv_direct_fp16"])
+    check([node("MaxPool", "x", "y", kernel_shape=[3, 3])], x, expect=["cpu/max_pool_fp16"])
+    check([node("Softmax", "x", "y")], x, expect=["cpu/softmax_fp16"])
+    check([node("GlobalAveragePool", "x", "y")], x, expect=["cpu/globalaveragepool_fp16"])

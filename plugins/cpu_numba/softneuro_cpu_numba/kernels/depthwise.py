@@ -171,7 +171,7 @@ def nhwc(act, three):
 
 @kernel
 def pool_nchw(kind):
-    """args: x y | planes h w oh ow kh kw sh sw dh dw pt pl pb pr | count_pads. A task is a plane. ``kind`` max|average."""
+    """args: x y | planes h w oh ow kh kw sh sw dh dw pt pl pb pr | count_pads. A task is a plane."""
     start = np.float32(-np.inf) if kind == "max" else np.float32(0.0)
     is_max = kind == "max"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from softneuro_cpu_numba.kernels.base import ACTIVATIONS, f32, float_arg, i64, i64_address
 from softneuro_cpu_numba.kernels.gemm import pack_patches
 from softneuro_cpu_numba.native import kernel
@@ -35,7 +33,7 @@ def im2col():
 
 @kernel
 def finish(act):
-    """In place y = act(y + bias + residual). args: y bias residual | rows width channels rows_per_task row_bias | p0 p1.
+    """In place y = act(y + bias + residual). args: y bias residual | rows width channels block row_bias | p0 p1.
 
     ``row_bias`` takes the bias by row (modulo channels), else by column.
     """
