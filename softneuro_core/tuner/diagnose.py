@@ -14,14 +14,9 @@ from softneuro_core.tuner.sweep import Sweep
 from softneuro_core.tuner.widths import walk
 
 
-def why_no_plan(problem: Problem, dead_layer: int | None) -> Infeasible:
-    """The error to raise. ``dead_layer`` is where the last state died (-1: at the graph inputs), None if plans
-    exist without limits."""
-    return _limits(problem) if dead_layer is None else _structure(problem, dead_layer)
-
-
-def _structure(problem: Problem, dead_layer: int) -> Infeasible:
-    """Searches a value nobody can deliver; failing that, names the layer where the last choices ran out."""
+def why_no_plan(problem: Problem) -> Infeasible:
+    """The error when no plan exists even without limits: a value nobody can deliver, or failing that, the layer
+    where the last choices run out."""
     moves = Moves(replace(problem, limits=(None,) * len(problem.limits)))
     for layer in range(problem.layer_count - 1, -1, -1):
         readers = [option for option in problem.options if option.exit == layer]
@@ -32,7 +27,7 @@ def _structure(problem: Problem, dead_layer: int) -> Infeasible:
     gap = _undeliverable(moves, problem.sinks)
     if gap is not None:
         return _conversion(moves, None, gap[0], [gap[1]])
-    return _where_it_died(moves, dead_layer)
+    return _where_it_died(moves)
 
 
 def _undeliverable(moves: Moves, operands: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
@@ -47,12 +42,16 @@ def _conversion(moves: Moves, layer: int | None, value: int, wanted: list[int]) 
     return Infeasible.no_conversion(layer, value, moves.makers[moves.rank_of[value]], wanted)
 
 
-def _where_it_died(moves: Moves, dead_layer: int) -> Infeasible:
+def _where_it_died(moves: Moves) -> Infeasible:
     """Every operand alone can be delivered, but no combination: shows one state the last layer could not serve."""
     sweep = Sweep(moves, Budget())
-    frontier = sweep.start()
-    for layer in range(moves.problem.layer_count - 1, dead_layer, -1):
-        frontier = sweep.step(layer, frontier)
+    frontier, dead_layer = sweep.start(), -1
+    for layer in range(moves.problem.layer_count - 1, -1, -1):
+        after = sweep.step(layer, frontier)
+        if not after:
+            dead_layer = layer
+            break
+        frontier = after
     ahead = sweep.expand(dead_layer, frontier) if dead_layer >= 0 else {}
     for state in ahead or frontier:
         for rank, mask in state.demands:
@@ -79,12 +78,13 @@ def _no_combination(moves: Moves, layer: int, rank: int, mask: int) -> Infeasibl
     )
 
 
-def _limits(problem: Problem) -> Infeasible:
-    """Names the first limit that cannot hold on its own with the least it needs, else all of them together."""
+def why_limits(problem: Problem) -> Infeasible:
+    """The error when plans exist, but none within the limits: names the first limit that cannot hold on its own,
+    with the least it needs, else all of them together."""
     bounded = [i for i, bound in enumerate(problem.limits) if bound is not None]
     for i in bounded:
         end = walk(Sweep(Moves(_only(problem, i)), Budget()))
-        least, bound = end.label.time if end.label else 0, problem.limits[i]
+        least, bound = end.time if end else 0, problem.limits[i]
         if bound is not None and least > bound:
             return Infeasible.beyond_limits([i], f"limit {i} cannot hold: at least {least} needed, {bound} allowed")
     names = ", ".join(map(str, bounded))

@@ -123,8 +123,8 @@ class Dominance:
     ) -> np.ndarray:
         """Of the pairs that beat in time and in uses, those that do in both for one choice of extensions."""
         found = np.zeros_like(beats)
-        for j in np.flatnonzero(beats.any(axis=0)):
-            for i in np.flatnonzero(beats[:, j]):
+        for j in np.flatnonzero(beats.any(axis=0)).tolist():
+            for i in np.flatnonzero(beats[:, j]).tolist():
                 if self._beats_within_limits(best[i], rest[j]):
                     found[i, j] = True
                     break

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from softneuro_core.errors import SelectionError
 from softneuro_core.tuner import ilp
-from softneuro_core.tuner.diagnose import why_no_plan
+from softneuro_core.tuner.diagnose import why_limits, why_no_plan
 from softneuro_core.tuner.labels import Budget, Label, OutOfBudget
 from softneuro_core.tuner.marginals import min_marginals
 from softneuro_core.tuner.moves import Moves
@@ -35,7 +35,6 @@ class Found:
     plan: Plan | None
     lower_bound_ns: int
     method: str
-    dead_layer: int = -1
 
 
 class ExactTuner(Tuner):
@@ -70,12 +69,12 @@ class _Search:
     def run(self) -> Selection:
         found = self._find(replace(self.problem, limits=(None,) * len(self.problem.limits)))
         if found.plan is None:
-            raise why_no_plan(self.problem, found.dead_layer)
+            raise why_no_plan(self.problem)
         if not within(self.problem, price(self.problem, *found.plan)[1]):
             unlimited = found
             found = self._find(self.problem)
             if found.plan is None:
-                raise why_no_plan(self.problem, None)
+                raise why_limits(self.problem)
             found = replace(found, lower_bound_ns=max(found.lower_bound_ns, unlimited.lower_bound_ns))
         return self._selection(found)
 
@@ -96,14 +95,14 @@ class _Search:
         try:
             end = walk(Sweep(moves, budget))
         except OutOfBudget:
-            return self._bounded(moves)
+            return self._bounded(problem, moves)
         finally:
             self.states += budget.states
-        if end.label is None:
-            return Found(None, 0, "dp", end.dead_layer)
-        return Found(_plan(moves, end.label), end.label.time, "dp")
+        if end is None:
+            return Found(None, 0, "dp")
+        return Found(_plan(problem, moves, end), end.time, "dp")
 
-    def _bounded(self, moves: Moves) -> Found:
+    def _bounded(self, problem: Problem, moves: Moves) -> Found:
         """Wider and wider searches, then the integer programme, from whatever is known."""
         use_ilp = self.tuner.use_ilp and ilp.available()
         until = self._left() / 2 if use_ilp else 0.0
@@ -123,9 +122,9 @@ class _Search:
             lower, width = max(lower, below.time), 4 * width
             if self._left() < until:
                 break
-        found = Found(None if best is None else _plan(moves, best), lower, "bounds")
+        found = Found(None if best is None else _plan(problem, moves, best), lower, "bounds")
         if use_ilp and (best is None or best.time > lower):
-            found = self._improve(moves.problem, found)
+            found = self._improve(problem, found)
         if found.plan is None:
             raise SelectionError("no plan found within the budget", remedy="raise max_states or budget_s")
         return found
@@ -133,7 +132,7 @@ class _Search:
     def _walk(self, moves: Moves, width: int, seconds: float | None, upper: bool) -> Label | None:
         budget = Budget(None, seconds)
         try:
-            return walk(Sweep(moves, budget), width, restrict if upper else relax).label
+            return walk(Sweep(moves, budget), width, restrict if upper else relax)
         finally:
             self.states += budget.states
 
@@ -147,7 +146,7 @@ class _Search:
         return Found(plan, max(found.lower_bound_ns, answer.lower_bound_ns), "bounds+ilp")
 
 
-def _plan(moves: Moves, label: Label) -> Plan:
+def _plan(problem: Problem, moves: Moves, label: Label) -> Plan:
     """Options in step order and the conversion trees of a complete plan."""
     choices = list(label.choices())
     conversions = {
@@ -156,4 +155,5 @@ def _plan(moves: Moves, label: Label) -> Plan:
         for rank, made, wanted, tree in choice.trees
         if (edges := moves.trees[rank].edges(made, wanted, tree))
     }
-    return tuple(choice.option for choice in choices if choice.option >= 0), conversions
+    chosen = (choice.option for choice in choices if choice.option >= 0)
+    return tuple(sorted(chosen, key=lambda number: problem.options[number].exit)), conversions

@@ -14,7 +14,7 @@ from softneuro_core.errors import SelectionError
 from softneuro_core.tuner.gaps import Gaps
 from softneuro_core.tuner.infeasible import Infeasible
 from softneuro_core.tuner.pareto import Uses, add, front, within
-from softneuro_core.tuner.problem import Conversion, Problem
+from softneuro_core.tuner.problem import Conversion, Option, Problem
 from softneuro_core.tuner.steiner import UNREACHABLE, Tree, Trees
 
 Demand = tuple[int, int]
@@ -254,7 +254,7 @@ class Moves:
 
     def _group_options(self) -> list[list[Group]]:
         found: list[dict[tuple[int, int, Demands], list[int]]] = [{} for _ in range(self.problem.layer_count)]
-        covered = set()
+        covered: set[int] = set()
         for number, option in enumerate(self.problem.options):
             covered.update(option.layers)
             cover = sum(1 << layer for layer in option.layers[:-1])
@@ -269,7 +269,7 @@ class Moves:
 def _check_costs(problem: Problem) -> None:
     """Raises :class:`SelectionError` unless all costs are natural numbers that add up within 64 bits."""
     tables = problem.conversions.values()
-    costs = [*problem.options, *(cost for table in tables for cost in table.values())]
+    costs: list[Option | Conversion] = [*problem.options, *(cost for table in tables for cost in table.values())]
     times = [*(cost.time_ns for cost in costs), *problem.segment_ns.values()]
     if min(times, default=0) < 0 or any(used < 0 for cost in costs for used in cost.uses):
         raise SelectionError("a cost is negative")

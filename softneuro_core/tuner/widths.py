@@ -9,37 +9,26 @@ paid) only ever adds completions and cheapens them: a lower bound. Both are exac
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from softneuro_core.tuner.labels import Frontier, Label, State
 from softneuro_core.tuner.moves import Demands
 from softneuro_core.tuner.sweep import Sweep
 
-
-@dataclass(frozen=True, slots=True)
-class Walk:
-    """The end of one sweep over all layers: the best label (None: no plan), and whether anything was cut."""
-
-    label: Label | None
-    whole: bool
-    dead_layer: int
-    """The layer at which the last state died, -1 for the graph inputs; meaningless if there is a label."""
-
-
 Cut = Callable[[Frontier, int], Frontier]
 
 
-def walk(sweep: Sweep, width: int | None = None, cut: Cut | None = None) -> Walk:
-    """One sweep from the last layer to the first; with ``cut``, frontiers of more than ``width`` labels are cut."""
-    frontier, whole = sweep.start(), True
+def walk(sweep: Sweep, width: int | None = None, cut: Cut | None = None) -> Label | None:
+    """The best label of one sweep from the last layer to the first, None if no plan is left; with ``cut``,
+    frontiers of more than ``width`` labels are cut."""
+    frontier = sweep.start()
     for layer in range(sweep.moves.problem.layer_count - 1, -1, -1):
         frontier = sweep.step(layer, frontier)
         if not frontier:
-            return Walk(None, whole, layer)
+            return None
         if cut is not None and width is not None and sum(map(len, frontier.values())) > width:
-            frontier, whole = cut(frontier, width), False
+            frontier = cut(frontier, width)
     ends = sweep.finish(frontier)
-    return Walk(ends[0] if ends else None, whole, -1)
+    return ends[0] if ends else None
 
 
 def restrict(frontier: Frontier, width: int) -> Frontier:
