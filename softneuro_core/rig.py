@@ -1,31 +1,24 @@
 """Runs one kernel on real buffers with red zones around them: shared by the profiler and the conformance kit.
 
-Owns memory, poison and zones; must not know routines, regions, references or clocks. Touches device memory through
+Owns binding and packing (zones are `profiling.zones`); must not know routines, regions, references or clocks. Touches device memory through
 ``upload`` and ``download`` only, so a device whose memory the host cannot address works like any other.
 """
 
 from __future__ import annotations
 
 import copy as copying
-import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from softneuro_core.device import Buffer, Device, ObjectBuffer, Target, dense_strides
-from softneuro_core.errors import InputError, PluginError
+from softneuro_core.device import Buffer, Device, ObjectBuffer, Target
+from softneuro_core.errors import InputError
 from softneuro_core.graph import Value
+from softneuro_core.profiling.zones import POISON_BYTE, ZONE_BYTES, Arena, Slot, bordered, poison
 from softneuro_core.routine import AnyBuffer, Call, Kernel
 from softneuro_core.spec import OBJECT, TensorSpec
-
-ZONE_BYTES = 128
-"""Patterned bytes before and behind every buffer; two cache lines, so that a whole stray vector store is seen."""
-ZONE_BYTE, POISON_BYTE = 0x5C, 0xA5
-BORDER = 1
-"""Elements of border on each side of every spatial axis of an operand placed as ``strided``."""
 
 Operand = tuple[Value, TensorSpec]
 Link = Callable[[Target, Sequence[Call]], Callable[[], None] | None]
@@ -84,63 +77,6 @@ def _integer_limits(dtype: np.dtype) -> tuple[int, int]:
     return int(info.min), int(info.max)
 
 
-@dataclass(slots=True, eq=False)
-class _Slot:
-    """One operand of one copy: its buffer inside a container that lies in ``memory`` with zones around."""
-
-    label: str
-    buffer: Buffer
-    container: tuple[int, ...]
-    inner: tuple[slice, ...]
-    start: int
-    """First byte of the container in ``memory``."""
-    front: int
-    """Patterned bytes before the container."""
-    back: int
-    """Patterned bytes behind the container."""
-
-    @property
-    def container_bytes(self) -> int:
-        return math.prod(self.container) * self.buffer.dtype.itemsize
-
-    def _raw(self) -> Buffer:
-        whole = self.front + self.container_bytes + self.back
-        return self.buffer.device.buffer(self.buffer.memory, self.start - self.front, (whole,), np.dtype(np.uint8))
-
-    def fill_zones(self) -> None:
-        """Writes the pattern over zones, border and contents; the contents are written after it."""
-        raw = self._raw()
-        self.buffer.device.upload(raw, np.full(raw.shape, ZONE_BYTE, np.uint8))
-
-    def damage(self) -> str | None:
-        """What was written outside the tensor, or None."""
-        raw = self._raw()
-        seen = np.empty(raw.shape, np.uint8)
-        self.buffer.device.download(raw, seen)
-        for part, where in (
-            (seen[: self.front], "before its start"),
-            (seen[len(seen) - self.back :], "behind its end"),
-        ):
-            if (written := int(np.count_nonzero(part != ZONE_BYTE))) and part.size:
-                return f"{self.label}: {written} bytes {where} were overwritten"
-        body = seen[self.front : self.front + self.container_bytes]
-        body = body.reshape((*self.container, self.buffer.dtype.itemsize)).copy()
-        body[self.inner] = ZONE_BYTE
-        if written := int(np.count_nonzero(body != ZONE_BYTE)):
-            return f"{self.label}: {written} bytes of the border around it were overwritten"
-        return None
-
-
-def poison(shape: Sequence[int], dtype: np.dtype, byte: int = POISON_BYTE) -> np.ndarray:
-    """An array nobody computes by accident: NaN where the type has one, else ``byte`` repeated."""
-    raw = np.full((*shape, dtype.itemsize), byte, np.uint8).view(dtype).reshape(shape)
-    if dtype.kind == "f" or (dtype.kind == "V" and "float" in dtype.name):
-        with np.errstate(all="ignore"):
-            lost = np.full(shape, np.nan, np.float32).astype(dtype)
-            return lost if bool(np.isnan(lost.astype(np.float32)).all()) else raw
-    return raw
-
-
 class Rig:
     """A kernel bound to buffers of its own, ``copies`` complete sets of them.
 
@@ -184,7 +120,7 @@ class Rig:
     # -- memory ----------------------------------------------------------------------------------------------
 
     def _allocate(self, copies: int) -> None:
-        plan = _Arena(self.devices, self.offset)
+        plan = Arena(self.devices, self.offset)
         ins, outs = [], []
         for copy in range(copies):
             plan.watched = copy == 0
@@ -212,7 +148,7 @@ class Rig:
                 slot.fill_zones()
         self._poison(range(copies), POISON_BYTE)
 
-    def _place(self, plan: _Arena, number: int) -> int | ObjectBuffer:
+    def _place(self, plan: Arena, number: int) -> int | ObjectBuffer:
         """Asks for one operand's memory: its slot number, or the slot of a host object."""
         is_output = number >= len(self.input_operands)
         at = number - len(self.input_operands) if is_output else number
@@ -222,7 +158,7 @@ class Rig:
         shape = spec.layout.storage_shape(value.static_shape)
         container, inner = shape, tuple(slice(0, dim) for dim in shape)
         if number in self.strided and self.devices[spec.device].supports_views:
-            container, inner = _bordered(shape, spec, len(value.static_shape))
+            container, inner = bordered(shape, spec, len(value.static_shape))
         label = f"{'output' if is_output else 'input'} {at} ({value.name!r})"
         return plan.add(spec.device, label, shape, container, inner, spec.dtype.numpy)
 
@@ -344,106 +280,7 @@ def copies_past_cache(operands: Sequence[Operand], cache_bytes: int, limit_bytes
     return max(1, min(-(-cache_bytes * 5 // 4 // size), limit_bytes // (size + 2 * ZONE_BYTES * len(tensors)), most))
 
 
-@dataclass(slots=True)
-class _Wish:
-    device: str
-    label: str
-    shape: tuple[int, ...]
-    container: tuple[int, ...]
-    inner: tuple[slice, ...]
-    dtype: np.dtype
-    watched: bool
-    start: int = 0
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.container) * self.dtype.itemsize
-
-
-class _Arena:
-    """Collects what is wanted, then makes one allocation per device, or one per buffer where views are unsupported."""
-
-    def __init__(self, devices: Mapping[str, Device], offset: int) -> None:
-        self.devices, self.offset = devices, offset
-        self.wishes: list[_Wish] = []
-        self.zoned = True
-        self.watched = True
-        """Whether what is added now will have its zones looked at: the first copy's buffers."""
-
-    def add(
-        self,
-        device: str,
-        label: str,
-        shape: tuple[int, ...],
-        container: tuple[int, ...],
-        inner: tuple[slice, ...],
-        dtype: np.dtype,
-    ) -> int:
-        """Number of the slot :meth:`allocate` will return for this."""
-        self.wishes.append(_Wish(device, label, shape, container, inner, dtype, self.watched))
-        return len(self.wishes) - 1
-
-    def allocate(self) -> list[_Slot]:
-        """Every slot, in the order asked for."""
-        memories, ends = {}, {}
-        for name in dict.fromkeys(wish.device for wish in self.wishes):
-            device = self.devices[name]
-            if device.supports_views:
-                ends[name] = self._arrange([wish for wish in self.wishes if wish.device == name], device.alignment)
-                memories[name] = device.alloc(ends[name])
-        return [
-            _slot(wish, self.devices[wish.device], memories[wish.device], ZONE_BYTES, ZONE_BYTES)
-            if wish.device in memories
-            else self._alone(wish)
-            for wish in self.wishes
-        ]
-
-    def _arrange(self, wishes: Sequence[_Wish], alignment: int) -> int:
-        """Gives every wish its aligned start with zones between; returns the end of the memory."""
-        at = self.offset
-        for wish in wishes:
-            wish.start = _round_up(at + ZONE_BYTES, alignment)
-            at = wish.start + wish.nbytes + ZONE_BYTES
-        return at
-
-    def _alone(self, wish: _Wish) -> _Slot:
-        """A whole allocation for one buffer, with a zone behind it where the device takes that."""
-        device = self.devices[wish.device]
-        if not wish.watched:
-            return _slot(wish, device, device.alloc(max(1, wish.nbytes)), 0, 0)
-        try:
-            slot = _slot(wish, device, device.alloc(wish.nbytes + ZONE_BYTES), 0, ZONE_BYTES)
-            slot.fill_zones()
-            if slot.damage() is None:
-                device.upload(slot.buffer, poison(wish.shape, wish.dtype))
-                return slot
-        except (PluginError, ValueError, TypeError, NotImplementedError):
-            pass
-        self.zoned = False
-        return _slot(wish, device, device.alloc(max(1, wish.nbytes)), 0, 0)
-
-
-def _slot(wish: _Wish, device: Device, memory: Any, front: int, back: int) -> _Slot:
-    strides = dense_strides(wish.container, wish.dtype)
-    skipped = sum(part.start * step for part, step in zip(wish.inner, strides, strict=True) if part.start)
-    dense = wish.container == wish.shape
-    buffer = device.buffer(memory, wish.start + skipped, wish.shape, wish.dtype, None if dense else strides)
-    return _Slot(wish.label, buffer, wish.container, wish.inner, wish.start, front, back)
-
-
-def _bordered(shape: tuple[int, ...], spec: TensorSpec, rank: int) -> tuple[tuple[int, ...], tuple[slice, ...]]:
-    """A larger container with a border around every spatial axis, and where the tensor lies in it."""
-    order = spec.layout.permutation(rank)
-    margins = [BORDER if place < len(order) and order[place] >= 2 else 0 for place in range(len(shape))]
-    container = tuple(dim + 2 * margin for dim, margin in zip(shape, margins, strict=True))
-    return container, tuple(slice(m, m + dim) for dim, m in zip(shape, margins, strict=True))
-
-
-def _round_up(number: int, multiple: int) -> int:
-    return -(-number // multiple) * multiple
-
-
-def _held(slots: Sequence[_Slot], where: int | ObjectBuffer) -> AnyBuffer:
+def _held(slots: Sequence[Slot], where: int | ObjectBuffer) -> AnyBuffer:
     return slots[where].buffer if isinstance(where, int) else where
 
 
