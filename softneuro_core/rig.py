@@ -1,7 +1,8 @@
 """Runs one kernel on real buffers with red zones around them: shared by the profiler and the conformance kit.
 
-Owns binding and packing (zones are `profiling.zones`); must not know routines, regions, references or clocks. Touches device memory through
-``upload`` and ``download`` only, so a device whose memory the host cannot address works like any other.
+Owns binding and packing (memory and red zones: ``profiling.zones``); must not know routines, regions, references or
+clocks. Touches device memory through ``upload`` and ``download`` only, so a device whose memory the host cannot address
+works like any other.
 """
 
 from __future__ import annotations
