@@ -19,6 +19,7 @@ from softneuro_core.export import FUNCTION_DOMAIN, schema_of
 from softneuro_core.graph import Graph, Layer, Value
 from softneuro_core.importer.order import topological
 from softneuro_core.importer.read import ReadModel
+from softneuro_core.importer.signature import signature_problem
 from softneuro_core.importer.unknown import check_operators
 from softneuro_core.operators import Operator
 from softneuro_core.spec import OBJECT, DType
@@ -180,7 +181,11 @@ class _Builder:
                 attrs[attribute.name] = self._attribute(attribute)
         outputs = tuple(self._made(scope, o, types, name) if o else None for o in node.output)
         kind, domain, version = self._operator(node)
-        return Layer(name, kind, _trimmed(inputs), _trimmed(outputs), attrs, domain, version, tuple(captures))
+        layer = Layer(name, kind, _trimmed(inputs), _trimmed(outputs), attrs, domain, version, tuple(captures))
+        problem = signature_problem(layer, node)
+        if problem is not None:
+            raise ModelError(problem, file=self.read.name, layer=name)
+        return layer
 
     def _operator(self, node: onnx.NodeProto) -> tuple[str, str, int]:
         """Type, domain, and the version that defined this operator last under the model's opset."""
@@ -219,7 +224,7 @@ class _Builder:
             return attribute.tp
         try:
             value = onnx.helper.get_attribute_value(attribute)
-        except ValueError as error:
+        except (ValueError, AssertionError) as error:  # onnx asserts that the type is one it knows
             raise ModelError(f"attribute {attribute.name!r} is damaged: {error}", file=self.read.name) from error
         if isinstance(value, bytes):
             return _text(value)

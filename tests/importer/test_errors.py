@@ -126,6 +126,16 @@ def test_operands_that_do_not_fit_name_the_layer() -> None:
         load(made)
 
 
+def test_operands_and_attributes_an_operator_does_not_take() -> None:
+    for node, problem in (
+        ("y = Relu(x, x)", "Relu takes 1 to 1 inputs, not 2"),
+        ("y = Concat(x, x)", "Concat needs the attribute 'axis'"),
+        ("y = Softmax <axis = 1.5> (x)", "attribute 'axis' of Softmax has the wrong type"),
+    ):
+        with pytest.raises(ModelError, match=problem):
+            load(model(f"g (float[1] x) => (float[1] y) {{ {node} }}"))
+
+
 def test_damaged_initialisers() -> None:
     made = with_weights(CONV)
     made.graph.initializer[0].raw_data = made.graph.initializer[0].raw_data[:-2]
