@@ -81,8 +81,11 @@ class Kernel(Protocol):
     """A prepared step. ``scratch`` bytes on the routine's device are handed to ``bind``, contents undefined;
     ``constant_bytes`` is the memory its packed weights take."""
 
-    scratch: int
-    constant_bytes: int
+    @property
+    def scratch(self) -> int: ...
+
+    @property
+    def constant_bytes(self) -> int: ...
 
     def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call: ...
 
