@@ -28,6 +28,8 @@ from benchmarks.models import float_models, models_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 LOG_WIDTH = 160
+GOAL_PEER, GOAL_FACTOR, GOAL_OFFSET_US = "onnxruntime", 2.5, 100.0
+"""What we ask of ourselves at one thread: our median within 2.5 times the peer's plus 100 us."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -160,6 +162,12 @@ def _line(row: dict[str, Any]) -> str:
     return f"{row['model']}, {row['threads']} threads: {times}"
 
 
+def goal_met(row: dict[str, Any]) -> bool:
+    """Whether our median of this row is within the goal."""
+    ours = next(iter(row["engines"].values()))["median_us"]
+    return bool(ours <= GOAL_FACTOR * row["engines"][GOAL_PEER]["median_us"] + GOAL_OFFSET_US)
+
+
 def _closing(rows: Sequence[dict[str, Any]], console: Console) -> None:
     """The machine, and whatever makes a row doubtful."""
     complete = [row for row in rows if "failed" not in row]
@@ -167,6 +175,12 @@ def _closing(rows: Sequence[dict[str, Any]], console: Console) -> None:
         for name, found in row["engines"].items():
             if found["void"]:
                 console.print(f"[red]void[/]: {row['model']}, {row['threads']} threads, {name} {found['void']}")
+    if judged := [row for row in complete if row["threads"] == 1 and GOAL_PEER in row["engines"]]:
+        missed = [row["model"] for row in judged if not goal_met(row)]
+        console.print(
+            f"one thread, median within {GOAL_FACTOR} x {GOAL_PEER} + {GOAL_OFFSET_US:.0f} us: "
+            f"{len(judged) - len(missed)} of {len(judged)} models" + (f"; not {', '.join(missed)}" if missed else "")
+        )
     if complete:
         about, versions = complete[0]["machine"], complete[0]["engines"]
         console.print(f"{about['cpu']}, {about['cores']} cores, {about['system']}, Python {about['python']}; "

@@ -1,0 +1,130 @@
+"""The benchmark's own arithmetic: turns, ratios, voided rows, wrong answers, rows that fail. No engine is timed."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, save
+from rich.console import Console
+
+from benchmarks.engines import ENGINES
+from benchmarks.interleaved import Timing, interleave, ratio
+from benchmarks.models import Model, float_models, read_model
+from benchmarks.row import _void, measure
+from benchmarks.run import available_engines, goal_met, run_row, table_of
+
+X = np.arange(4, dtype=np.float32).reshape(1, 4)
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """An engine that doubles its input, or forgets to."""
+
+    name: str
+    factor: float
+    version: str = "1"
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def load(self, model: Path, feeds: Mapping[str, np.ndarray], threads: int) -> Doubling:
+        return self
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {"y": feeds["x"] * np.float32(self.factor)}
+
+
+def timing(*rounds: float, cpu: float = 1.0) -> Timing:
+    return Timing(len(rounds), float(np.median(rounds)), min(rounds), rounds, cpu)
+
+
+def test_contestants_take_turns_and_all_are_timed():
+    order: list[str] = []
+    found = interleave({"a": lambda: order.append("a"), "b": lambda: (order.append("b"), time.sleep(0.001))}, rounds=3)
+    assert [len(t.rounds_us) for t in found.values()] == [3, 3]
+    assert 0 < found["a"].min_us <= found["a"].median_us
+    assert found["b"].min_us >= 1000
+    turns = [name for name, before in zip(order, [None, *order], strict=False) if name != before]
+    assert turns == ["a", "b"] * 3  # warming up, then rounds ab, ba, ab: the order turns
+    assert order.count("a") > found["a"].runs  # the first run of a turn is not timed
+
+
+def test_ratio_is_the_median_of_the_rounds_with_an_interval_around_it():
+    middle, low, high = ratio(timing(2, 4, 6, 8), timing(1, 2, 3, 4))
+    assert (middle, low, high) == (2, 2, 2)
+    middle, low, high = ratio(timing(1, 2, 3, 4, 9), timing(1, 1, 1, 1, 1))
+    assert low <= middle <= high and low < high and middle == 3
+
+
+@pytest.mark.parametrize(
+    ("cpu", "threads", "is_void"), [(1.04, 1, False), (1.06, 1, True), (2.09, 2, False), (2.2, 2, True)]
+)
+def test_rows_that_used_more_threads_than_allowed_are_void(cpu, threads, is_void):
+    assert bool(_void(timing(1.0, cpu=cpu), threads)) == is_void
+
+
+def test_a_row_says_which_engine_is_wrong():
+    model = Model(Path("m.onnx"), {"x": X}, {"y": X * 2})
+    row = measure(model, [Doubling("right", 2), Doubling("wrong", 2.1)], 1, 2)
+    assert [row["engines"][name]["correct"] for name in ("right", "wrong")] == [True, False]
+    assert row["engines"]["wrong"]["error"] == pytest.approx(0.05, rel=1e-3)
+    assert set(row["ratios"]) == {"wrong"} and row["machine"]["cores"] >= 1
+    text = io.StringIO()
+    Console(file=text, width=160).print(
+        table_of([json.loads(json.dumps(row)), {"model": "m", "threads": 1, "failed": "why"}])
+    )
+    assert "WRONG" in text.getvalue() and "failed: why" in text.getvalue()
+
+
+def test_answers_of_another_shape_or_not_finite_are_infinitely_wrong():
+    model = Model(Path("m.onnx"), {"x": X}, {"y": X})
+    assert model.error({"y": X[:, :3]}) == float("inf")
+    assert model.error({"y": X * np.float32("nan")}) == float("inf")
+    assert (model.tolerance, Model(Path("m_fp16.onnx"), {}, {}).tolerance) == (2e-4, 5e-3)
+
+
+def save_model(folder: Path, name: str, batch: str | int) -> None:
+    """Relu over [batch, 4] with three stored samples."""
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [batch, 4]) for n in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
+    save(helper.make_model(graph), folder / f"{name}.onnx")
+    samples = np.ones((3, 4), np.float32)
+    np.savez(folder / f"{name}.sample_io.npz", **{"in:x": samples, "out:y": samples})
+
+
+def test_models_with_a_free_batch_get_one_sample(tmp_path):
+    for name, batch in (("free", "n"), ("fixed", 3), ("net_int8", 3)):
+        save_model(tmp_path, name, batch)
+    found = float_models(tmp_path)
+    assert [p.stem for p in found] == ["fixed", "free"]
+    assert [read_model(p).feeds["x"].shape for p in found] == [(3, 4), (1, 4)]
+    assert read_model(found[1]).expected["y"].shape == (1, 4)
+
+
+def test_a_row_that_fails_names_the_reason_and_costs_only_itself(tmp_path):
+    asked = argparse.Namespace(rounds=1, timeout=120, known_costs=False)
+    row = run_row(tmp_path / "absent.onnx", 1, ["softneuro"], asked)
+    assert row["failed"].startswith("FileNotFoundError") and row["model"] == "absent"
+
+
+def test_missing_engines_are_named(monkeypatch):
+    text = io.StringIO()
+    monkeypatch.setitem(ENGINES, "ghost", "ghost")
+    assert available_engines(["softneuro", "ghost"], Console(file=text, width=160)) == ["softneuro"]
+    assert "without ghost" in text.getvalue()
+
+
+def test_the_goal_counts_an_offset_for_tiny_models():
+    row = SimpleNamespace(
+        engines=lambda ours, peer: {"softneuro": {"median_us": ours}, "onnxruntime": {"median_us": peer}}
+    )
+    assert goal_met({"engines": row.engines(349, 100)})
+    assert not goal_met({"engines": row.engines(351, 100)})
