@@ -1,7 +1,7 @@
 """The shape of the code: who may import whom, what the core never touches, how long files may be, what the docs name.
 
 ``LAYERS`` is the dependency direction; ``python tests/test_architecture.py`` writes it into ARCHITECTURE.md, with the
-first paragraph of every module's docstring. Imports at the top of a module obey it; an import inside a function may
+first paragraph of every module's docstring, and the index of the decisions. Imports at the top of a module obey it; an import inside a function may
 look up (a session asks for ``tune`` only when it has no plan), a plugin never.
 """
 
@@ -215,7 +215,8 @@ def test_the_index_of_decisions_is_complete():
     index = (folder / "README.md").read_text(encoding="utf-8")
     records = sorted(folder.glob("[0-9]*.md"))
     assert records
-    assert [p.name for p in records if f"]({p.name})" not in index] == []
+    missing = [p.name for p in records if f"]({p.name})" not in index]
+    assert not missing, "python tests/test_architecture.py writes the index"
     assert [p.name for p in records if len(p.read_text(encoding="utf-8").splitlines()) > 60] == []
 
 
@@ -236,7 +237,19 @@ def _purpose(path: Path) -> str:
     return re.sub(r":\w+:`([^`]+)`", r"`\1`", " ".join(told.split())).replace("``", "`").replace("|", "\\|")
 
 
+def decision_rows() -> str:
+    """The table of docs/decisions/README.md."""
+    records = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    titles = {p.name: p.read_text(encoding="utf-8").partition("\n")[0] for p in records}
+    return "".join(f"| [{name[:4]}]({name}) | {title.lstrip('# ')[5:]} |\n" for name, title in titles.items())
+
+
+def rewrite(page: Path, marker: str, rest: str) -> None:
+    """Replaces everything of a page from ``marker`` on."""
+    head = page.read_text(encoding="utf-8").partition(marker)[0]
+    page.write_text(head + rest, encoding="utf-8")
+
+
 if __name__ == "__main__":
-    page = ROOT / "ARCHITECTURE.md"
-    head = page.read_text(encoding="utf-8").partition("### ")[0]
-    page.write_text(head + module_tables(), encoding="utf-8")
+    rewrite(ROOT / "ARCHITECTURE.md", "### ", module_tables())
+    rewrite(ROOT / "docs" / "decisions" / "README.md", "| --- | --- |\n", "| --- | --- |\n" + decision_rows())
