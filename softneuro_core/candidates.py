@@ -171,7 +171,7 @@ def _is_permitted(candidate: Candidate, allow: frozenset[str], max_error: float,
             return False
         if spec.dtype not in (value.dtype, OBJECT) and spec.dtype.name not in allow:
             return False
-    is_float = any(v.dtype.is_float for v in candidate.region.outputs)
+    is_float = any(spec.dtype.is_float for spec in offer.outputs)
     return not is_float or offer.accuracy <= max_error
 
 

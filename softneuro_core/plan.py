@@ -82,7 +82,7 @@ class Plan:
     """What the user asked for: allow, accuracy, force, forbid, limits; ``tune --from`` asks it again."""
     predictions: Mapping[str, float] = field(default_factory=dict)
     """``isolated_us`` from costs measured alone, ``in_situ_us`` the sum of step times seen in the whole plan,
-    ``whole_us`` the median of whole runs in the tuner's worker."""
+    ``whole_us`` the median and ``best_us`` the fastest of whole runs in the tuner's worker."""
 
     @property
     def kernel_steps(self) -> tuple[KernelStep, ...]:

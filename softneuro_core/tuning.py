@@ -229,7 +229,7 @@ def plan_bodies(graph: Graph, make: Callable[[Graph, str], Plan | None]) -> dict
 
 def _settle_in_place(found: Candidates, prices: Prices, task: _Task, first: Tuned, pricing: Pricing) -> Tuned:
     """Decision 5: run the plan whole; where a step disagrees with its isolated time, correct all its like and select
-    again, at most four rounds, never back to a plan already tried. The one whose whole run was fastest is kept."""
+    again, at most four rounds, never back to a plan already tried. The one with the fastest whole run is kept."""
     tried: dict[tuple[Any, ...], Tuned] = {}
     ratios: dict[Correction, float] = {}
     current = first
@@ -246,7 +246,7 @@ def _settle_in_place(found: Candidates, prices: Prices, task: _Task, first: Tune
         current = _select(found, corrected(prices, ratios), task, first.plan.bodies, first.bodies)
         if _choice(current.plan) in tried:
             break
-    return min(tried.values(), key=lambda t: t.plan.predicted_us, default=first)
+    return min(tried.values(), key=lambda t: t.plan.predictions["best_us"], default=first)
 
 
 def _choice(plan: Plan) -> tuple[Any, ...]:
@@ -282,5 +282,5 @@ def _as_seen(tuned: Tuned, isolated: Prices, seen: InPlace) -> Tuned:
     chosen = chosen_candidates(tuned.form, tuned.selection)
     alone = sum(isolated.kernels[c].time_ns for c in chosen) / 1000
     alone += sum(s.us for s in plan.steps if isinstance(s, AdapterStep))
-    predictions = {"isolated_us": alone, "in_situ_us": sum(seen.step_us), "whole_us": seen.whole_us}
+    predictions = {"isolated_us": alone, "in_situ_us": sum(seen.step_us), "whole_us": seen.whole_us, "best_us": seen.best_us}
     return replace(tuned, plan=replace(plan, steps=steps, predicted_us=seen.whole_us, predictions=predictions))

@@ -47,7 +47,7 @@ def test_every_step_is_measured_and_the_choice_is_exact(catalog: sn.Catalog, dat
     tuned = _tune(catalog, database)
     assert tuned.plan.certificate["exact"] is True
     assert {s.source for s in tuned.plan.steps} <= {"measured", "in-situ"}
-    assert set(tuned.plan.predictions) == {"isolated_us", "in_situ_us", "whole_us"}
+    assert set(tuned.plan.predictions) == {"isolated_us", "in_situ_us", "whole_us", "best_us"}
     assert not tuned.problems
     assert [layer for s in tuned.plan.kernel_steps for layer in s.layers] == [
         layer.name for layer in tuned.form.graph.layers
@@ -80,7 +80,7 @@ def test_a_forced_device_is_used_with_its_transfers_and_one_segment(
     catalog: sn.Catalog, database: CostDatabase
 ) -> None:
     plan = _tune(catalog, database, force=("fake@conv1", "fake@conv2")).plan
-    by_layer = {s.layers[-1]: s for s in plan.kernel_steps}
+    by_layer = {layer: s for s in plan.kernel_steps for layer in s.layers}
     assert by_layer["conv1"].routine.startswith("fake/")
     assert by_layer["conv2"].routine.startswith("fake/")
     transfers = [s for s in plan.steps if isinstance(s, AdapterStep) and s.adapter == "cpu/transfer"]
