@@ -1,8 +1,8 @@
 """The shape of the code: who may import whom, what the core never touches, how long files may be, what the docs name.
 
 ``LAYERS`` is the dependency direction; ``python tests/test_architecture.py`` writes it into ARCHITECTURE.md, with the
-first paragraph of every module's docstring, and the index of the decisions. Imports at the top of a module obey it; an import inside a function may
-look up (a session asks for ``tune`` only when it has no plan), a plugin never.
+first paragraph of every module's docstring, and the index of the decisions. Imports at the top of a module obey it; an
+import inside a function may look up (a session asks for ``tune`` only when it has no plan), a plugin never.
 """
 
 from __future__ import annotations
