@@ -127,6 +127,7 @@ def body_graph(walk: Inference, name: str, body: Graph, operands: Sequence[Value
     )
     inner.bind(body.inputs, inputs)
     layers = inner.layers(body.layers)
+    walk.folded_bytes += inner.folded_bytes
     if inner.failed:
         walk.impossible.add(name)
     return body.replace(layers, inputs, [inner.now(v) for v in body.outputs])

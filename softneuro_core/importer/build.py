@@ -20,7 +20,7 @@ from softneuro_core.graph import Graph, Layer, Value
 from softneuro_core.importer.order import topological
 from softneuro_core.importer.read import ReadModel
 from softneuro_core.importer.signature import signature_problem
-from softneuro_core.importer.unknown import check_operators
+from softneuro_core.importer.unknown import all_nodes, check_operators
 from softneuro_core.operators import Operator
 from softneuro_core.spec import OBJECT, DType
 
@@ -41,7 +41,8 @@ def build_graph(read: ReadModel, operators: Mapping[str, Operator]) -> Graph:
     check_operators(proto, opsets, kept, operators, read.name)
     builder = _Builder(read, opsets, kept)
     graph, _ = builder.graph(proto.graph, None, "")
-    return Graph(graph.layers, graph.inputs, graph.outputs, read.name, opsets, kept).check()
+    used = _used_functions(proto.graph, kept)
+    return Graph(graph.layers, graph.inputs, graph.outputs, read.name, opsets, used).check()
 
 
 def wrapped_operator(domain: str, name: str) -> tuple[str, int] | None:
@@ -50,6 +51,22 @@ def wrapped_operator(domain: str, name: str) -> tuple[str, int] | None:
     if match is None or schema_of(match[1], int(match[2])) is None:
         return None
     return match[1], int(match[2])
+
+
+Functions = Mapping[tuple[str, str], onnx.FunctionProto]
+
+
+def _used_functions(graph: onnx.GraphProto, functions: Functions) -> dict[tuple[str, str], onnx.FunctionProto]:
+    """Those of the functions the graph calls, and those they call."""
+    used: dict[tuple[str, str], onnx.FunctionProto] = {}
+    pending = list(all_nodes(graph.node))
+    while pending:
+        node = pending.pop()
+        key = (_domain(node.domain), node.op_type)
+        if key in functions and key not in used:
+            used[key] = functions[key]
+            pending += all_nodes(functions[key].node)
+    return used
 
 
 def _domain(name: str) -> str:
@@ -94,9 +111,7 @@ class _Scope:
 
 
 class _Builder:
-    def __init__(
-        self, read: ReadModel, opsets: dict[str, int], functions: Mapping[tuple[str, str], onnx.FunctionProto]
-    ) -> None:
+    def __init__(self, read: ReadModel, opsets: dict[str, int], functions: Functions) -> None:
         self.read = read
         self.opsets = opsets
         self.functions = functions

@@ -14,7 +14,7 @@ import numpy as np
 from softneuro_core.builtin.reference import LayerEvaluator
 from softneuro_core.errors import InputError, ModelError, RunError, UnsupportedOperatorError
 from softneuro_core.graph import Dim, Graph, Layer, Value
-from softneuro_core.importer.limits import may_fold
+from softneuro_core.importer.limits import MAX_TOTAL_BYTES, may_fold
 from softneuro_core.importer.types import Known, layer_qparams, output_values
 from softneuro_core.importer.validate import check_operand_sizes
 from softneuro_core.operators import Operator
@@ -104,6 +104,7 @@ class Inference:
     """In a body: a branch that is never taken may not fit (silero_vad's 8 kHz branch); its shapes stay unknown."""
     failed: bool = False
     """In a body: some layer cannot run with these shapes, so what the body would make does not matter."""
+    folded_bytes: int = 0
     impossible: set[str] = field(default_factory=set)
     """Names of the bodies of the layer at hand that failed in this sense."""
 
@@ -180,6 +181,8 @@ class Inference:
         arrays = [self.data(v) for v in operands]
         if any(a is None for a in arrays) or not may_fold(layer, operands, layer.results):
             return None
+        if self.folded_bytes > MAX_TOTAL_BYTES:
+            return None
         variable = [a for a, v in zip(arrays, operands, strict=True) if not v.is_constant]
         try:
             results = LayerEvaluator(self.graph, layer, self.operators)(variable)
@@ -187,6 +190,7 @@ class Inference:
             return None  # it stays a layer and is reported when it runs
         if not all(isinstance(r, np.ndarray) for r in results):
             return None
+        self.folded_bytes += sum(r.nbytes for r in results)
         return [_frozen(r) for r in results]
 
 

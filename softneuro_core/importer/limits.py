@@ -10,8 +10,10 @@ from softneuro_core.spec import OBJECT
 
 MAX_BYTES = 64 << 20
 """Folding one layer never makes more than this."""
+MAX_TOTAL_BYTES = 1 << 30
+"""Nor do all folded layers of a model together."""
 MAX_SECONDS = 1.0
-"""Nor takes longer, by the estimates below."""
+"""Nor does one take longer, by the estimates below."""
 
 NEVER = frozenset(
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import onnx
@@ -23,12 +23,13 @@ HELPFUL_PLUGINS = {"com.microsoft": "softneuro-qint8", "com.microsoft.nchwc": "s
 """Domain -> the distribution that defines operators of it."""
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """The nodes and those in their subgraphs."""
+    for node in nodes:
         yield node
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _nodes(attribute.g)
+                yield from all_nodes(attribute.g.node)
 
 
 def check_operators(
@@ -42,7 +43,7 @@ def check_operators(
     plugin's."""
     missing: dict[str, str] = {}
     remedies: set[str] = set()
-    for node in _nodes(proto.graph):
+    for node in all_nodes(proto.graph.node):
         domain = "" if node.domain == "ai.onnx" else node.domain
         name = f"{domain}::{node.op_type}" if domain else node.op_type
         if name in missing or name in operators or (domain, node.op_type) in functions or domain == FUNCTION_DOMAIN:
