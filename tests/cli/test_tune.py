@@ -25,7 +25,7 @@ def test_tune_measures_once_and_writes_a_plan(run: Run, model: Path, tmp_path: P
     assert "measuring: 7" in first.stderr  # the two Relus are one job
     plan = Plan.load(path)
     assert plan.certificate["exact"] is True
-    assert set(plan.predictions) == {"isolated_us", "in_situ_us", "whole_us"}
+    assert set(plan.predictions) >= {"isolated_us", "in_situ_us", "whole_us"}
     for words in (
         "predicted from isolated costs",
         "seen in place",
