@@ -274,6 +274,7 @@ class _Writer:
     def wrapper(self, layer: Layer, attributes: list[onnx.AttributeProto]) -> str:
         """Adds the function that stands for this operator at its own version; returns its name."""
         function = wrapper_function(layer, attributes)
+        _lower_opset(function, self.opsets.get("", 1))
         base = function.name
         count = 0
         while (FUNCTION_DOMAIN, function.name) in self.functions:
@@ -331,6 +332,14 @@ def wrapper_function(layer: Layer, attributes: list[onnx.AttributeProto]) -> onn
     function.domain, function.name = FUNCTION_DOMAIN, f"{layer.type}_{layer.version}"
     function.attribute.extend(a.name for a in attributes)
     return function
+
+
+def _lower_opset(function: onnx.FunctionProto, version: int) -> None:
+    """Imports the model's own opset into the function if that has every operator of the body: onnx's checker wants
+    one meaning of an operator in a whole model."""
+    if all(not node.domain and schema_of(node.op_type, version) is not None for node in function.node):
+        for imported in function.opset_import:
+            imported.version = min(imported.version, version)
 
 
 def _defined_body(layer: Layer, node: onnx.NodeProto) -> onnx.FunctionProto | None:

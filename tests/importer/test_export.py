@@ -47,6 +47,28 @@ def test_a_newer_operator_survives_in_an_older_model(opset: int, tmp_path: Path)
     np.testing.assert_allclose(ReferenceEvaluator(to_model(graph)).run(None, feeds)[0], wanted, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        "s = Sigmoid(x) y = Mul(x, s)",
+        "q = Mul(x, k) s = Sigmoid(q) y = Mul(x, s)",
+        "s = HardSigmoid <alpha = 0.16666667> (x) y = Mul(x, s)",
+        "d = Mul(x, r) e = Erf(d) a = Add(e, one) p = Mul(x, a) y = Mul(p, half)",
+    ],
+)
+def test_written_functions_pass_onnx_own_checker(body: str) -> None:
+    constants = "float k = {1.702}, float r = {0.70710678}, float one = {1}, float half = {0.5}"
+    proto = model(f"g (float[3] x) => (float[3] y) <{constants}> {{ {body} }}", opset=13 if "Hard" in body else 17)
+    graph = load(proto)
+    assert len(graph.layers) == 1
+    written = to_model(graph)
+    onnx.checker.check_model(written, full_check=True)
+    feeds = feeds_for(graph)
+    wanted = ReferenceEvaluator(proto).run(None, feeds)[0]
+    for found in (ReferenceEvaluator(written).run(None, feeds)[0], run_graph(load(written, passes=False), feeds)["y"]):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
 def test_a_plain_graph_passes_onnx_own_checker() -> None:
     onnx.checker.check_model(to_model(load(model(GELU, opset=20))), full_check=True)
 
