@@ -88,9 +88,9 @@ class Layout:
     """How the axes lie in memory, outermost first: ``NCHW``, ``NHWC``, ``NCHW16c``, ``NHWC32c4w`` ...
 
     N is axis 0, C is axis 1, every other letter a spatial axis; a lower-case letter with a number is an
-    inner block of that axis, padded up. The names are rank-generic: ``NCHW`` is plain ONNX order for any
-    rank (a matrix, a scalar), ``NHWC`` puts axis 1 last for any rank of three or more. So a plugin
-    invents layouts without the core knowing them.
+    inner block of that axis, padded up with zeros by whoever writes. The names are rank-generic: ``NCHW`` is
+    plain ONNX order for any rank (a matrix, a scalar), ``NHWC`` puts axis 1 last for any rank of three or more.
+    So a plugin invents layouts without the core knowing them.
     """
 
     axes: str

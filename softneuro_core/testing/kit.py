@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from types import ModuleType
 from typing import Any
@@ -20,6 +20,7 @@ def conformance(
     xfail: Mapping[str, str] | None = None,
     cases: str | None = None,
     timeout_s: float = 60.0,
+    every: int = 1,
 ) -> Callable[..., None]:
     """A test over everything the plugin offers: ``test_conformance = conformance(softneuro_hello)``.
 
@@ -28,12 +29,13 @@ def conformance(
     reason; an expected failure that passes fails, and a pattern that matches nothing raises :class:`InputError`.
     ``cases`` names a function returning more cases, beside those of the plugin's
     ``softneuro_conformance_cases()``. Every unit runs in a worker process and may take ``timeout_s``.
+    ``every`` above 1 keeps only every n-th case of each routine, for a quick run beside a complete one.
     """
     name = plugin if isinstance(plugin, str) else plugin.__name__
     isolation = Isolation(name, cases)
     expected = dict(xfail or {})
     try:
-        units = isolation.units()
+        units = _thinned(isolation.units(), every)
     except PluginError as error:
         return _failure(error)
     unused = [pattern for pattern in expected if not any(fnmatchcase(unit.id, pattern) for unit in units)]
@@ -51,6 +53,17 @@ def conformance(
             pytest.skip(report.skipped)
 
     return test_conformance
+
+
+def _thinned(units: Sequence[Unit], every: int) -> list[Unit]:
+    """The first of each routine, and then every n-th."""
+    places: dict[str, int] = {}
+    chosen = []
+    for unit in units:
+        place = places[unit.name] = places.get(unit.name, -1) + 1
+        if place % every == 0:
+            chosen.append(unit)
+    return chosen
 
 
 def _numbers(report: Report) -> dict[str, Any]:

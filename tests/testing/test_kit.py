@@ -203,6 +203,91 @@ def test_cases_may_come_from_elsewhere(tmp_plugin: Callable[..., ModuleType]) ->
     assert finding.check == "prepare" and "NotImplementedError" in finding.detail
 
 
+QUANTISED = """
+    import numpy as np
+    from softneuro_core.hookspecs import hookimpl
+    from softneuro_core.routine import FunctionKernel, Offer, Routine
+    from softneuro_core.spec import QParams
+    from softneuro_core.testing.case import Case, normal, single
+
+    STEPS, ZERO = 0.05, -7
+
+    class Relu(Routine):
+        name, pattern = "cpu/q_relu", ("Relu",)
+        def offers(self, region, target):
+            known = all(v.qparams is not None for v in region.inputs + region.outputs)
+            return [Offer(("cpu:int8",), ("cpu:int8",), accuracy=1)] if known else []
+        def prepare(self, region, offer, target):
+            return FunctionKernel(lambda x, y: np.maximum(x, np.int8(ZERO), out=y))
+
+    @hookimpl
+    def softneuro_routines():
+        return [Relu()]
+
+    def softneuro_conformance_cases():
+        numbers = QParams(np.array(STEPS, np.float32), np.array(ZERO, np.int8))
+        case = single("quantised", "Relu", normal(3, 17))
+        return [Case(case.name, case.nodes, case.inputs, qparams={"x0": numbers, "y0": numbers})]
+"""
+
+
+def test_quantised_specs_are_judged_in_steps(tmp_plugin: Callable[..., ModuleType]) -> None:
+    isolation = Isolation(tmp_plugin(QUANTISED, name="quantised_plugin").__name__)
+    (unit,) = isolation.units()
+    report = isolation.check(unit, 60.0)
+    isolation.close()
+    assert report.offers == 1 and report.max_error <= 1 and not report.findings
+
+
+OPRUN = """
+    import numpy as np
+    from onnx.reference.op_run import OpRun
+    from softneuro_core.hookspecs import hookimpl
+    from softneuro_core.operators import Operator
+    from softneuro_core.routine import FunctionKernel, Offer, Routine
+    from softneuro_core.testing.case import normal, single
+
+    class Reversed(OpRun):
+        op_domain = "mine"
+        def _run(self, x):
+            return (np.ascontiguousarray(x[::-1]),)
+
+    class Reverse(Routine):
+        name, pattern = "cpu/reverse", ("mine::Reversed",)
+        def offers(self, region, target):
+            return [Offer(("cpu:float32",), ("cpu:float32",), accuracy=0.0)]
+        def prepare(self, region, offer, target):
+            return FunctionKernel(lambda x, y: np.copyto(y, x[::-1]))
+
+    @hookimpl
+    def softneuro_layers():
+        rule = lambda layer: [(layer.inputs[0].dtype, layer.inputs[0].static_shape)]
+        return [Operator("mine", "Reversed", shape_rule=rule, reference=Reversed)]
+
+    @hookimpl
+    def softneuro_routines():
+        return [Reverse()]
+
+    def softneuro_conformance_cases():
+        return [single(f"reversed-{n}", "Reversed", normal(n, 3), domain="mine") for n in (1, 7, 16)]
+"""
+
+
+def test_an_operator_given_by_shape_rule_and_class_is_checked(tmp_plugin: Callable[..., ModuleType]) -> None:
+    isolation = Isolation(tmp_plugin(OPRUN, name="oprun_plugin").__name__)
+    units = isolation.units()
+    reports = [isolation.check(unit, 60.0) for unit in units]
+    isolation.close()
+    assert [unit.case for unit in units] == ["reversed-1", "reversed-7", "reversed-16"]
+    assert all(report.offers == 1 and not report.findings and not report.skipped for report in reports), reports
+
+
+def test_a_thinned_run_keeps_every_routine(tmp_plugin: Callable[..., ModuleType]) -> None:
+    module = tmp_plugin(OPRUN, name="oprun_plugin")
+    (mark,) = conformance(module, every=2).pytestmark  # type: ignore[attr-defined]
+    assert [parameter.id for parameter in mark.args[1]] == ["cpu/reverse-reversed-1", "cpu/reverse-reversed-16"]
+
+
 def test_xfail_must_name_something(tmp_plugin: Callable[..., ModuleType]) -> None:
     module = tmp_plugin(OPERATOR_WITHOUT_CASES, name="untested_plugin")
     with pytest.raises(InputError, match="cpu/nothing"):

@@ -33,7 +33,8 @@ def _gemm() -> Iterator[Case]:
     yield single("gemm-c-scalar", "Gemm", a, Const(b), Const(np.float32(0.7)))
     yield single("gemm-c-computed", "Gemm", a, Const(b), normal(5, 9))
     yield single("gemm-b-computed", "Gemm", a, b, normal(9))
-    yield single("gemm-float64", "Gemm", a.astype(np.float64), Const(b.astype(np.float64)))
+    for dtype in ("float64", "float16"):
+        yield single(f"gemm-{dtype}", "Gemm", a.astype(dtype), Const(b.astype(dtype)), Const(normal(9, dtype=dtype)))
     yield single("gemm-big", "Gemm", normal(64, 128), Const(normal(128, 96, seed=1)), Const(normal(96)), alpha=1.5)
     yield single("gemm-batch1-big", "Gemm", normal(1, 8192), Const(normal(8192, 17, seed=1)), Const(normal(17)))
 
@@ -57,7 +58,8 @@ def _matmul() -> Iterator[Case]:
         if label in ("2d", "3d-by-2d", "3d", "vector-first", "big"):
             yield single(f"matmul-const-{label}", "MatMul", normal(*a), Const(normal(*b, seed=1)))
     yield single("matmul-const-first", "MatMul", Const(normal(5, 7)), normal(2, 7, 3, seed=1))
-    yield single("matmul-float64", "MatMul", normal(3, 7, dtype="float64"), normal(7, 5, dtype="float64", seed=1))
+    for dtype in ("float64", "float16"):
+        yield single(f"matmul-{dtype}", "MatMul", normal(3, 7, dtype=dtype), normal(7, 5, dtype=dtype, seed=1))
     yield single("matmul-int32", "MatMul", uniform(-9, 9, 3, 7, dtype="int32"), uniform(-9, 9, 7, 5, dtype="int32"))
 
 
@@ -71,7 +73,8 @@ def _softmax() -> Iterator[Case]:
         yield single(f"{name}-axis-2", op, normal(2, 5, 7), axis=-2)
         yield single(f"{name}-large-inputs", op, 200 * normal(3, 9))
         yield single(f"{name}-flattened", op, normal(2, 3, 5), opset=11, axis=1)
-        yield single(f"{name}-float64", op, normal(3, 7, dtype="float64"))
+        for dtype in ("float64", "float16"):
+            yield single(f"{name}-{dtype}", op, normal(3, 7, dtype=dtype))
         yield single(f"{name}-big", op, normal(8, 16, 96))
 
 
@@ -80,6 +83,8 @@ def _norms() -> Iterator[Case]:
         end = "big" if shape[-1] == 96 else "x".join(map(str, shape))
         affine = [Const(normal(shape[-1], seed=s)) for s in (1, 2)]
         yield single(f"layernorm-{end}", "LayerNormalization", normal(*shape), *affine)
+    scale, shift = (Const(normal(16, dtype="float16", seed=s)) for s in (1, 2))
+    yield single("layernorm-float16", "LayerNormalization", normal(3, 16, dtype="float16"), scale, shift)
     x = normal(2, 5, 3, 7)
     yield single("layernorm-nobias", "LayerNormalization", x, Const(normal(7, seed=1)))
     yield single("layernorm-axis2", "LayerNormalization", x, Const(normal(3, 7, seed=1)), axis=2)
@@ -102,6 +107,7 @@ def _reductions() -> Iterator[Case]:
             label = "_".join(map(str, axes))
             yield single(f"{name}-axes{label}", op, x, Const(np.array(axes)))
         yield single(f"{name}-dropped", op, x, Const(np.array([2, 3])), keepdims=0)
+        yield single(f"{name}-float16", op, uniform(0.5, 1.5, 3, 17, dtype="float16"), Const(np.array([1])))
         yield single(f"{name}-all", op, normal(3, 17))
         yield single(f"{name}-all-dropped", op, normal(17), keepdims=0)
         yield single(f"{name}-nothing", op, normal(3, 17), noop_with_empty_axes=1)

@@ -125,7 +125,8 @@ def _pools() -> Iterator[Case]:
         yield single(f"{short}-1d", op, normal(1, 7, 17), kernel_shape=[3], strides=[2])
         yield single(f"{short}-3d", op, normal(1, 2, 4, 5, 4), kernel_shape=[2, 2, 2], strides=[2, 2, 2])
         yield single(f"{short}-all-negative", op, -np.abs(x) - 1, kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-        yield single(f"{short}-float64", op, x.astype(np.float64), kernel_shape=[2, 2])
+        for dtype in ("float64", "float16"):
+            yield single(f"{short}-{dtype}", op, x.astype(dtype), kernel_shape=[2, 2])
         yield single(f"{short}-big", op, normal(1, 32, 32, 32), kernel_shape=[2, 2], strides=[2, 2])
     counted: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 0, 1, 2], "count_include_pad": 1}
     yield single("averagepool-count-pad", "AveragePool", normal(1, 5, 7, 6), **counted)
@@ -136,6 +137,7 @@ def _pools() -> Iterator[Case]:
         for c, hw in ((1, (1, 1)), (8, (7, 7)), (17, (3, 5))):
             yield single(f"{short}-c{c}", op, normal(2, c, *hw))
         yield single(f"{short}-1d", op, normal(1, 7, 33))
+        yield single(f"{short}-float16", op, normal(1, 8, 5, 7, dtype="float16"))
         yield single(f"{short}-big", op, normal(1, 64, 16, 16))
 
 
@@ -147,11 +149,14 @@ def _norms() -> Iterator[Case]:
     for shape in ((3, 7), (2, 8, 5), (1, 17, 5, 3), (2, 3, 4, 5), (1, 3, 2, 3, 4), (1, 32, 32, 32)):
         end = "big" if shape[-1] == 32 else "x".join(map(str, shape))
         yield single(f"batchnorm-{end}", "BatchNormalization", normal(*shape), *stats(shape[1]), epsilon=1e-3)
-    yield single("batchnorm-float64", "BatchNormalization", normal(1, 5, 3, 3, dtype="float64"), *stats(5, "float64"))
+    for dtype in ("float64", "float16"):
+        yield single(f"batchnorm-{dtype}", "BatchNormalization", normal(1, 5, 3, 3, dtype=dtype), *stats(5, dtype))
     for shape in ((1, 3, 5, 4), (2, 17, 3, 3), (1, 8, 9)):
         affine = [Const(normal(shape[1], seed=s)) for s in (1, 2)]
         end = "x".join(map(str, shape))
         yield single(f"instancenorm-{end}", "InstanceNormalization", normal(*shape), *affine, epsilon=1e-5)
+    half = [Const(normal(8, dtype="float16", seed=s)) for s in (1, 2)]
+    yield single("instancenorm-float16", "InstanceNormalization", normal(1, 8, 5, 4, dtype="float16"), *half)
     yield single("lrn", "LRN", normal(1, 8, 4, 5), size=5, alpha=1e-2, beta=0.75, bias=1.0)
     yield single("lrn-even", "LRN", normal(2, 7, 3, 3), size=4)
 
