@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from softneuro_core.errors import PlanError
+from softneuro_core.files import write_file
 from softneuro_core.graph import Graph, Layer, Value
 
 FORMAT = 1
@@ -103,13 +103,8 @@ class Plan:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the plan; the file is complete or not there at all."""
-        target = Path(path)
         try:
-            with tempfile.NamedTemporaryFile(
-                "w", dir=target.parent, prefix=target.name, delete=False, encoding="utf-8"
-            ) as out:
-                out.write(self.to_json())
-            os.replace(out.name, target)
+            write_file(path, self.to_json())
         except OSError as error:
             raise PlanError(f"cannot be written: {error.strerror}", file=path) from None
 

@@ -27,7 +27,7 @@ LAZY_ONLY = {"scipy": ("tuner/ilp.py",), "PIL": ("images.py",)}
 MAX_LINES = 600
 
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Words: what everything speaks of", ("errors", "knobs", "progress", "spec", "graph", "operators")),
+    ("Words: what everything speaks of", ("errors", "files", "knobs", "progress", "spec", "graph", "operators")),
     (
         "Contracts: what plugins implement, and how they are found",
         ("device", "routine", "hookspecs", "passes", "catalog", "descriptor", "scaffold"),

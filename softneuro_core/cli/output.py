@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from softneuro_core.report.files import write_file
+from softneuro_core.files import write_file
 from softneuro_core.report.table import Table
 
 __all__ = ["note", "say", "shorten", "show", "show_json", "write_file"]

@@ -11,12 +11,12 @@ from string import Template
 
 import softneuro_core
 from softneuro_core.catalog import Catalog
+from softneuro_core.files import write_file
 from softneuro_core.graph import Graph
 from softneuro_core.plan import Plan
 from softneuro_core.program import prepare
 from softneuro_core.report import sections
 from softneuro_core.report.explanation import Explanation, explain
-from softneuro_core.report.files import write_file
 from softneuro_core.report.memory_picture import ArenaPicture, memory_picture
 from softneuro_core.session import StepTime
 from softneuro_core.tuning import Tuned

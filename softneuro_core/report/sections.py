@@ -31,7 +31,8 @@ def tiles(found: Explanation, plan: Plan, measured: Mapping[str, float] | None) 
         detail = f"min {show_us(measured['min_us'])}, {measured['runs']:.0f} runs, this process"
         cards.append(_tile("Measured", show_us(measured["median_us"]), detail))
     if "whole_us" in known:
-        cards.append(_tile("Whole run while tuning", show_us(known["whole_us"]), "median, in the tuner's worker"))
+        fastest = f"fastest {show_us(known['best_us'])}, " if "best_us" in known else ""
+        cards.append(_tile("Whole run while tuning", show_us(known["whole_us"]), fastest + "in the tuner's worker"))
     isolated = known.get("isolated_us", plan.predicted_us)
     seen = f"seen in place {show_us(known['in_situ_us'])}" if "in_situ_us" in known else "not run in place"
     cards.append(_tile("Predicted, isolated costs", show_us(isolated), seen))

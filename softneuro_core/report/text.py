@@ -56,6 +56,7 @@ def prediction_lines(predictions: object) -> Iterator[str]:
         "isolated_us": "predicted from isolated costs",
         "in_situ_us": "sum of steps seen in place",
         "whole_us": "whole run in the tuner's worker",
+        "best_us": "its fastest",
     }
     known = [f"{text} {show_us(predictions[key])}" for key, text in names.items() if key in predictions]
     if known:
