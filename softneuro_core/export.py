@@ -19,7 +19,7 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from softneuro_core.errors import ModelError
 from softneuro_core.graph import Graph, Layer, Region, Value
-from softneuro_core.spec import OBJECT
+from softneuro_core.spec import OBJECT, QParams
 
 FUNCTION_DOMAIN = "softneuro"
 IR_VERSION = 10
@@ -218,6 +218,9 @@ class _Writer:
             proto.node.append(self.node(layer, names))
         for value in graph.outputs:
             proto.output.add(name=names.of(value)).type.CopyFrom(type_proto(value))
+        for value in graph.values:
+            if value.qparams is not None:
+                _annotate(proto, names.of(value), value.qparams)
         outputs = set(graph.outputs)
         for layer in graph.layers:
             for value in layer.results:
@@ -284,6 +287,21 @@ class _Writer:
             function.name = f"{base}_{count}"
         self.functions[FUNCTION_DOMAIN, function.name] = function
         return function.name
+
+
+QUANTISATION_KEYS = ("SCALE_TENSOR", "ZERO_POINT_TENSOR", "AXIS")
+"""Of ONNX's tensor annotations; the last is ours, absent for a value quantised as a whole."""
+
+
+def _annotate(proto: onnx.GraphProto, name: str, qparams: QParams) -> None:
+    """Keeps the numbers of a quantised value beside the graph, as ONNX's own annotation."""
+    annotation = proto.quantization_annotation.add(tensor_name=name)
+    axis = None if qparams.axis is None else np.array(qparams.axis, np.int64)
+    for key, array in zip(QUANTISATION_KEYS, (qparams.scale, qparams.zero_point, axis), strict=True):
+        if array is not None:
+            stored = numpy_helper.from_array(np.asarray(array), f"{name}/{key}")
+            proto.initializer.append(stored)
+            annotation.quant_parameter_tensor_names.add(key=key, value=stored.name)
 
 
 def constant_proto(value: Value, name: str) -> onnx.TensorProto:

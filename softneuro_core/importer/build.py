@@ -15,14 +15,14 @@ import onnx
 from onnx import AttributeProto, inliner
 
 from softneuro_core.errors import ModelError
-from softneuro_core.export import FUNCTION_DOMAIN, schema_of
+from softneuro_core.export import FUNCTION_DOMAIN, QUANTISATION_KEYS, schema_of
 from softneuro_core.graph import Graph, Layer, Value
 from softneuro_core.importer.order import topological
 from softneuro_core.importer.read import ReadModel
 from softneuro_core.importer.signature import signature_problem
 from softneuro_core.importer.unknown import all_nodes, check_operators
 from softneuro_core.operators import Operator
-from softneuro_core.spec import OBJECT, DType
+from softneuro_core.spec import OBJECT, DType, QParams
 
 _WRAPPED = re.compile(r"([A-Za-z][A-Za-z0-9]*)_(\d+)(?:_\d+)?")
 
@@ -129,6 +129,7 @@ class _Builder:
                 self._constant_node(node, scope)
             else:
                 layers.append(self._layer(node, number, scope, types, path))
+        _read_annotations(proto, scope)
         outputs = tuple(self._required(scope, info.name, "graph output") for info in proto.output)
         if outer is None and not outputs:
             raise ModelError("the graph has no outputs", file=self.read.name)
@@ -246,6 +247,16 @@ class _Builder:
         if isinstance(value, Sequence) or kind in _LISTS:
             return tuple(_text(v) if isinstance(v, bytes) else v for v in value)
         return value
+
+
+def _read_annotations(proto: onnx.GraphProto, scope: _Scope) -> None:
+    """Gives values the quantisation numbers the file notes beside the graph."""
+    for annotation in proto.quantization_annotation:
+        value = scope.values.get(annotation.tensor_name)
+        named = {entry.key: scope.values.get(entry.value) for entry in annotation.quant_parameter_tensor_names}
+        scale, zero, axis = (getattr(named.get(key), "data", None) for key in QUANTISATION_KEYS)
+        if value is not None and scale is not None and zero is not None:
+            value.qparams = QParams(scale.astype(np.float32), zero, None if axis is None else int(axis.reshape(-1)[0]))
 
 
 _LISTS = (AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS, AttributeProto.TENSORS)

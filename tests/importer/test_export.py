@@ -124,3 +124,16 @@ def test_constants_of_every_kind_of_storage(kind: str, tmp_path: Path) -> None:
     found = next(v for v in again.constants if v.name == "k")
     assert found.dtype.name == kind and found.data is not None
     np.testing.assert_array_equal(found.data.astype(np.float32), array.astype(np.float32))
+
+
+def test_quantisation_numbers_come_back(tmp_path: Path) -> None:
+    text = """g (float[1,2] x) => (float[1,3] y)
+    <int8[2,3] w = {1,-2,3,4,-5,6}, float[3] s = {0.5, 0.25, 2}, int8[3] z = {0, 1, -1}> {
+        f = DequantizeLinear <axis = 1> (w, s, z) y = MatMul(x, f) }"""
+    graph = load(model(text))
+    save(graph, tmp_path / "q.onnx")
+    (before,), (after,) = graph.constants, load(tmp_path / "q.onnx", passes=False).constants
+    assert before.qparams is not None and after.qparams is not None and after.qparams.axis == before.qparams.axis == 1
+    np.testing.assert_array_equal(after.qparams.scale, before.qparams.scale)
+    np.testing.assert_array_equal(after.qparams.zero_point, before.qparams.zero_point)
+    assert after.qparams.zero_point.dtype == np.int8
