@@ -85,7 +85,7 @@ def explanation(console: Console, found: Explanation) -> None:
         texts = [_alternative(a, row, found.best_us) for a in others[:ALTERNATIVES]]
         table.add_row("+".join(row.ops), row.routine, "\n".join(texts) or "[dim]none installed")
     console.print(table)
-    console.print("These losses are exact for the measured costs: choosing again with an alternative pinned gives the same number.")
+    console.print("Exact for the measured costs: choosing again with an alternative pinned gives the same number.")
 
 
 def _alternative(found: Alternative, row: Row, base_us: float) -> str:
