@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from zoo_adapters import ADAPTERS, Block
 from zoo_numeric import CREATURES as NUMERIC
 from zoo_numeric import Creature, Make, plain
 
 from softneuro_core.device import Buffer, Target
-from softneuro_core.graph import Region, Value
+from softneuro_core.graph import Region
 from softneuro_core.hookspecs import hookimpl
 from softneuro_core.routine import EXACT, Adapter, AnyBuffer, Call, FunctionKernel, Kernel, NativeCall, Offer, Routine
-from softneuro_core.spec import FLOAT32, NCHW, Layout, TensorSpec
+from softneuro_core.spec import TensorSpec
 
 ZERO = np.float32(0)
 RELU = ("relu-*", "-relu-float*")
@@ -350,37 +351,6 @@ BEHAVIOUR = (
 )
 CREATURES: Mapping[str, Creature] = {c.name: c for c in (*BEHAVIOUR, *NUMERIC)}
 FIRST_CONV = CREATURES["symmetric_pads"]
-
-
-# -- adapters ------------------------------------------------------------------------------------------------------
-
-
-BLOCKED = Layout("NCHW8c")
-
-
-class Block(Adapter):
-    """NCHW to NCHW8c of float32; ``fault`` says how it is wrong."""
-
-    def __init__(self, fault: str, wrong: bool) -> None:
-        self.name = f"cpu/{'wrong' if wrong else 'right'}_{fault}"
-        self.fault = fault if wrong else ""
-
-    def accepts(self, src: TensorSpec, dst: TensorSpec, value: Value) -> bool:
-        return src == TensorSpec("cpu", FLOAT32, NCHW) and dst == TensorSpec("cpu", FLOAT32, BLOCKED)
-
-    def prepare(self, src: TensorSpec, dst: TensorSpec, value: Value, target: Target) -> Kernel:
-        inside = BLOCKED.pack(np.ones(value.static_shape, bool))
-
-        def block(x: np.ndarray, y: np.ndarray) -> None:
-            np.copyto(y, BLOCKED.pack(np.nan_to_num(x) if self.fault == "cleans_nan" else x))
-            if self.fault == "fills_padding":
-                y[~inside] = 1
-
-        return FunctionKernel(block)
-
-
-ADAPTERS = {"fills_padding": "padding", "cleans_nan": "values"}
-"""name -> check."""
 
 
 @hookimpl
