@@ -17,7 +17,7 @@ from softneuro_core.files import write_file
 from softneuro_core.graph import Graph, Layer, Value
 
 FORMAT = 1
-HEADER = ("model", "shapes", "threads", "predicted_us", "predictions", "certificate", "request", "machine")
+HEADER: tuple[str, ...] = ("model", "shapes", "threads", "predicted_us", "predictions", "certificate", "request", "machine")
 HEADER += ("libraries", "notes")
 
 

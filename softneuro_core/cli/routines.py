@@ -7,13 +7,13 @@ import click
 from softneuro_core.candidates import Candidates, Request, enumerate_candidates
 from softneuro_core.catalog import Catalog, load_plugins
 from softneuro_core.cli import output
+from softneuro_core.cli.layers import operators
 from softneuro_core.cli.models import load_static
 from softneuro_core.cli.options import json_option, shape_option, split_names, threads_option
 from softneuro_core.device import usable_cores
 from softneuro_core.errors import InputError
+from softneuro_core.report.explanation import REFERENCE
 from softneuro_core.report.table import Table
-
-REFERENCE = "cpu/reference"
 
 
 @click.command("routines")
@@ -48,24 +48,27 @@ def command(
 
 
 def _show_catalog(catalog: Catalog, op: str | None, as_json: bool) -> None:
+    by_operator = operators(catalog)
+    ends = {name: [o for o, names in by_operator.items() if name in names] for name in catalog.routines}
     rows = [
         {
             "routine": r.name,
-            "operators": list(r.pattern) or ["any"],
+            "operators": [" + ".join(r.pattern)] if r.pattern else ends[r.name] or ["any"],
             "device": r.device,
             "plugin": catalog.owners[r.name].name,
             "version": catalog.owners[r.name].version,
         }
         for r in catalog.routines.values()
-        if op is None or op in r.pattern or not r.pattern
+        if op is None or op in r.pattern or op in ends[r.name] or r.name == REFERENCE
     ]
-    if op is not None and not any(op in row["operators"] for row in rows):
+    if op is not None and all(row["routine"] == REFERENCE for row in rows):
         output.note(f"no routine but the reference is for {op!r}")
     if as_json:
         output.show_json(rows)
         return
     cells = [
-        (" + ".join(r["operators"]), r["routine"], r["device"], f"{r['plugin']} {r['version']}".strip()) for r in rows
+        (output.shorten(r["operators"], 3), r["routine"], r["device"], f"{r['plugin']} {r['version']}".strip())
+        for r in rows
     ]
     output.show(Table.of(("operators", "routine", "device", "plugin"), sorted(cells)))
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from softneuro_core.catalog import load_plugins
 from softneuro_core.cli import demo
+from softneuro_core.device import Target
 from softneuro_core.errors import InputError
+from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.knobs import KNOBS
+from softneuro_core.routine import Kernel, Offer, Routine
 from tests.cli.conftest import Run, the_line
 
 
@@ -68,6 +74,35 @@ def test_routines_by_operator_and_by_layer(run: Run, model: Path) -> None:
     assert matrix["conv1"]["specs"] == {"cpu:float32:NCHW": ["cpu/reference"]}
     assert set(json.loads(run("routines", "Relu", "--model", model, "--json").stdout)) == {"relu1", "relu2"}
     assert run("routines", "Nothing", "--model", model).exit_code == 4
+
+
+def test_routines_without_a_pattern_are_asked_what_they_end_at(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asked(Routine):
+        name = "cpu/asked"
+
+        def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
+            if exit.op == "Tanh":
+                raise RuntimeError("no")
+            return [(exit,)] if exit.op in ("Conv", "Gemm") else []
+
+        def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+            return []
+
+        def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+            raise AssertionError("never offered")
+
+    catalog = load_plugins(only=())
+    widened = replace(
+        catalog,
+        routines={**catalog.routines, "cpu/asked": Asked()},
+        owners={**catalog.owners, "cpu/asked": catalog.owners["cpu/reference"]},
+    )
+    monkeypatch.setattr("softneuro_core.cli.layers.load_plugins", lambda: widened)
+    monkeypatch.setattr("softneuro_core.cli.routines.load_plugins", lambda: widened)
+    data = json.loads(run("layers", "--json").stdout)
+    assert {op for op, names in data.items() if "cpu/asked" in names} == {"Conv", "Gemm"}
+    assert "cpu/asked" in run("routines", "Gemm").stdout
+    assert "cpu/asked" not in run("routines", "Relu").stdout
 
 
 def test_layers_lists_onnx(run: Run) -> None:
