@@ -141,9 +141,11 @@ class _Search:
         if answer is None:
             return found
         plan = found.plan
-        if plan is None or answer.time_ns < price(problem, *plan)[0]:
-            plan = answer.chosen, dict(answer.conversions)
-        return Found(plan, max(found.lower_bound_ns, answer.lower_bound_ns), "bounds+ilp")
+        known = None if plan is None else price(problem, *plan)[0]
+        if known is None or answer.time_ns < known:
+            plan, known = (answer.chosen, dict(answer.conversions)), answer.time_ns
+        bound = answer.lower_bound_ns if answer.lower_bound_ns <= known else 0  # a refuted claim (seen) proves nothing
+        return Found(plan, max(found.lower_bound_ns, bound), "bounds+ilp")
 
 
 def _plan(problem: Problem, moves: Moves, label: Label) -> Plan:

@@ -156,7 +156,10 @@ class _Programme:
                 model.row(row | dict.fromkeys(wanted, -1.0), 0.0, 0.0)
 
     def _segments(self) -> None:
-        """Backward as forward: a segment is paid by its first step, unless the step before is on its device."""
+        """Backward as forward: a segment is paid by its first step, unless the step before is on its device.
+
+        The variables follow from x and need not be integers, but HiGHS 1.12 then called a plan of 6,748,984 ns the
+        optimum where one of 4,717,104 exists (inception_v1, 24 specs, two devices); with integers it is right."""
         problem, model = self.problem, self.model
         for device, cost in problem.segment_ns.items():
             last: int | None = None
@@ -165,9 +168,9 @@ class _Programme:
                 here = [x for x, same in ends if same]
                 elsewhere = [x for x, same in ends if not same]
                 before = [] if last is None else [last]
-                start = model.variable(cost)
+                start = model.variable(cost, integer=True)
                 model.row(_sum((1, [start]), (-1, here), (1, before)), low=0.0)
-                last = model.variable(0.0)
+                last = model.variable(0.0, integer=True)
                 model.row(_sum((1, [last]), (-1, here), (-1, before)), high=0.0)
                 model.row(_sum((1, [last]), (1, elsewhere)), high=1.0)
 
