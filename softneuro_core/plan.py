@@ -17,8 +17,8 @@ from softneuro_core.files import write_file
 from softneuro_core.graph import Graph, Layer, Value
 
 FORMAT = 1
-HEADER: tuple[str, ...] = ("model", "shapes", "threads", "predicted_us", "predictions", "certificate", "request", "machine")
-HEADER += ("libraries", "notes")
+HEADER: tuple[str, ...] = ("model", "shapes", "threads", "predicted_us", "predictions", "certificate", "request")
+HEADER += ("machine", "libraries", "notes")
 
 
 @dataclass(frozen=True, slots=True)
