@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from softneuro_core import estimate
@@ -47,30 +48,27 @@ def check_plan(graph: Graph, plan: Plan, catalog: Catalog) -> list[str]:
                 file=graph.name,
                 remedy="tune this model",
             )
-    return [note for name, made in plan.routines.items() for note in _check_routine(name, made, catalog)] + (
-        _machine_notes(plan, catalog)
-    )
+    edited = [name for name, made in plan.routines.items() if _is_edited(name, made, catalog)]
+    notes = [f"{', '.join(edited)} changed since the plan was made: times may differ"] if edited else []
+    return notes + _machine_notes(plan, catalog)
 
 
-def _check_routine(name: str, made: dict[str, str] | object, catalog: Catalog) -> list[str]:
-    assert isinstance(made, dict)
+def _is_edited(name: str, made: Mapping[str, str], catalog: Catalog) -> bool:
+    """Whether the routine's code differs from the plan's; raises :class:`PlanError` if it, or its version, is absent."""
     if name not in catalog.owners:
         info = next((p for p in catalog.plugins if p.name == made["plugin"]), None)
-        why = (
-            f"plugin {made['plugin']!r} is {info.status}: {info.reason}"
-            if info
-            else (f"plugin {made['plugin']!r} is not installed")
+        why = f"is {info.status}: {info.reason}" if info else "is not installed"
+        raise PlanError(
+            f"the plan needs {name}, but plugin {made['plugin']!r} {why}",
+            remedy="install the plugin, or use --relaxed",
         )
-        raise PlanError(f"the plan needs {name}, but {why}", remedy="install the plugin, or use --relaxed")
     owner = catalog.owners[name]
     if made["version"] != owner.version:
         raise PlanError(
             f"the plan needs {name} of {made['plugin']} {made['version']}, installed is {owner.version}",
             remedy="install that version, tune again, or use --relaxed",
         )
-    if made["code"] != owner.code_hash:
-        return [f"{name} has changed since the plan was made: its times may differ"]
-    return []
+    return made["code"] != owner.code_hash
 
 
 def _machine_notes(plan: Plan, catalog: Catalog) -> list[str]:
