@@ -118,7 +118,7 @@ def load_plugins(
     if knobs.TRACE.get() == "1":
         manager.trace.root.setwriter(lambda text: print(text, end="", file=sys.stderr))
         manager.enable_tracing()
-    infos = {BUILTIN: _register(manager, PluginInfo(BUILTIN, distribution="softneuro-core"), builtin)}
+    infos = {BUILTIN: _register(manager, PluginInfo(BUILTIN, _core_version(), "softneuro-core"), builtin)}
     chosen = knobs.PLUGINS.names() if only is None else frozenset(only)
     refused = frozenset(disable) | (knobs.DISABLE.names() or frozenset())
     for entry in _entry_points():
@@ -170,6 +170,13 @@ def _imported(origin: ModuleOrigin) -> ModuleType:
     sys.modules[origin.module] = module
     spec.loader.exec_module(module)
     return module
+
+
+def _core_version() -> str:
+    try:
+        return importlib.metadata.version("softneuro-core")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was never installed
+        return ""
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:

@@ -54,7 +54,7 @@ def check_plan(graph: Graph, plan: Plan, catalog: Catalog) -> list[str]:
 
 
 def _is_edited(name: str, made: Mapping[str, str], catalog: Catalog) -> bool:
-    """Whether the routine's code differs from the plan's; raises :class:`PlanError` if it, or its version, is absent."""
+    """Whether a routine's code differs from the plan's; raises :class:`PlanError` if it or its version is absent."""
     if name not in catalog.owners:
         info = next((p for p in catalog.plugins if p.name == made["plugin"]), None)
         why = f"is {info.status}: {info.reason}" if info else "is not installed"
