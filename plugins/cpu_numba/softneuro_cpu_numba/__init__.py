@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from softneuro_core.device import Target
 from softneuro_core.hookspecs import hookimpl
 from softneuro_core.routine import Adapter, Call, Routine
+
+if TYPE_CHECKING:
+    from softneuro_core.testing.case import Case
 
 __version__ = "0.1.0"
 
@@ -52,3 +56,11 @@ def softneuro_link(target: Target, calls: Sequence[Call]) -> Callable[[], None] 
     from softneuro_cpu_numba.walker import link
 
     return link(target, calls)
+
+
+def softneuro_conformance_cases() -> list[Case]:
+    """What the kit's own cases do not reach: depthwise convolution in float16."""
+    from softneuro_core.testing.case import Const, normal, single
+
+    x, w = normal(2, 8, 9, 7, dtype="float16"), Const(normal(8, 1, 3, 3, dtype="float16"))
+    return [single("depthwise-float16", "Conv", x, w, group=8, pads=[1, 1, 1, 1])]

@@ -80,9 +80,10 @@ def convolution_of(region: Region) -> Convolution | None:
         return None
     weights = w.data.reshape(w.data.shape[0], w.data.shape[1], *window.kernel)
     groups = int(conv.attrs.get("group", 1))
-    own = None if bias is None else bias.data
-    added = [b for b in (own, epilogue.bias) if b is not None]
-    return Convolution(window, groups, weights, sum(added) if added else None, epilogue)
+    total = epilogue.bias
+    if bias is not None:
+        total = bias.data if total is None else bias.data + total
+    return Convolution(window, groups, weights, total, epilogue)
 
 
 def geometry_table(window: Window, channels: int, layout: Layout, channel_first: bool) -> tuple[int, ...]:

@@ -79,8 +79,8 @@ class Im2colKernel:
             planes = patches.reshape(batch, groups, k, pixels).transpose(1, 0, 2, 3)
         else:
             planes = patches.reshape(groups, batch, k, pixels)
-        made = y.reshape(batch, groups, group_out, pixels)
-        return [(self.weights[g], planes[g, n], made[n, g]) for g in range(groups) for n in range(batch)]
+        images = y.reshape(batch, groups, group_out, pixels)
+        return [(self.weights[g], planes[g, n], images[n, g]) for g in range(groups) for n in range(batch)]
 
 
 class Im2colConv(Routine):

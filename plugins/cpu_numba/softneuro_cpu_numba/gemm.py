@@ -55,9 +55,9 @@ def _gemm(layer: Layer, epilogue: Epilogue) -> Product | None:
     alpha, beta = float(layer.attrs.get("alpha", 1.0)), float(layer.attrs.get("beta", 1.0))
     trans_a, trans_b = bool(layer.attrs.get("transA", 0)), bool(layer.attrs.get("transB", 0))
     m, n = layer.results[0].static_shape
-    if (c is not None and (c.data is None or c.size not in (1, n) or (c.size == n and c.shape[-1:] != (n,)))) or (
-        b.data is None and alpha != 1.0
-    ):
+    if (
+        c is not None and (c.data is None or c.size not in (1, n) or (c.size == n and c.static_shape[-1:] != (n,)))
+    ) or (b.data is None and alpha != 1.0):
         return None
     k = a.static_shape[0 if trans_a else 1]
     matrix = None if b.data is None else (b.data.T if trans_b else b.data)[None] * np.float32(alpha)

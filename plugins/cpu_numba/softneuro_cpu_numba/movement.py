@@ -25,7 +25,7 @@ from softneuro_cpu_numba.windows import storage_strides, text
 
 Strides = Sequence[int]
 Blocks = list[Block]
-Plan = Callable[[Layer, list[Strides], list[Strides]], Blocks | None]
+Plan = Callable[[Layer, Sequence[Strides], Sequence[Strides]], Blocks | None]
 """(layer, strides of every input, strides of every output) -> blocks, None where the form is not covered."""
 
 
@@ -52,7 +52,7 @@ def plain_strides(shape: Sequence[int]) -> list[int]:
     return storage_strides(NCHW, shape)
 
 
-def _reshape(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+def _reshape(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
     shape, made = shape_of(layer), layer.results[0].static_shape
     if list(outs[0]) == plain_strides(made):
         return [Block(nest(shape, ins[0], plain_strides(shape)), 0)]
@@ -61,13 +61,13 @@ def _reshape(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | 
     return None
 
 
-def _transpose(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+def _transpose(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
     shape = shape_of(layer)
     order = list(layer.attrs.get("perm") or reversed(range(len(shape))))
     return [Block(nest([shape[a] for a in order], [ins[0][a] for a in order], outs[0]), 0)]
 
 
-def _concat(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+def _concat(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
     axis = int(layer.attrs["axis"]) % len(layer.results[0].static_shape)
     blocks, at, number = [], 0, 0
     for position, (value, strides) in enumerate(zip(layer.inputs, ins, strict=True)):
@@ -83,7 +83,7 @@ def _concat(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | N
     return blocks
 
 
-def _split(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+def _split(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
     axis = int(layer.attrs.get("axis", 0)) % len(shape_of(layer))
     blocks, at = [], 0
     for number, value in enumerate(layer.outputs):
@@ -94,7 +94,7 @@ def _split(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | No
     return blocks
 
 
-def _slice(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+def _slice(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
     shape, made = shape_of(layer), layer.results[0].static_shape
     starts, ends = constant(layer, 1, "starts"), constant(layer, 2, "ends")
     if starts is None or ends is None or any(v is not None and v.data is None for v in layer.inputs[1:]):
@@ -110,7 +110,7 @@ def _slice(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | No
     return [Block(nest(made, strides, outs[0]), 0, offset)]
 
 
-def _pad(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+def _pad(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
     shape, made = shape_of(layer), layer.results[0].static_shape
     pads = constant(layer, 1, "pads" if "pads" in layer.attrs else "paddings")
     axes = constant(layer, 3) or list(range(len(shape)))
@@ -149,7 +149,7 @@ def _mirrored(n: int, before: int, after: int, mode: str) -> list[tuple[int, int
     return [run for run in found if run[1]]
 
 
-def _filled(layer: Layer, before: list[int], ins: list[Strides], outs: list[Strides]) -> Blocks:
+def _filled(layer: Layer, before: list[int], ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks:
     """The source in the middle, slabs of the fill value around it: two an axis, within what earlier axes left."""
     shape, made = shape_of(layer), layer.results[0].static_shape
     value = layer.inputs[2] if len(layer.inputs) > 2 else None
@@ -168,13 +168,13 @@ def _filled(layer: Layer, before: list[int], ins: list[Strides], outs: list[Stri
     return blocks
 
 
-def _expand(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+def _expand(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
     shape, made = shape_of(layer), layer.results[0].static_shape
     steps = [0 if n == 1 else s for n, s in zip(shape, ins[0], strict=True)]
     return [Block(nest(made, [0] * (len(made) - len(shape)) + steps, outs[0]), 0)]
 
 
-def _depth_to_space(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+def _depth_to_space(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
     n, c, h, w = shape_of(layer)
     b = int(layer.attrs["blocksize"])
     i, o = ins[0], outs[0]
@@ -186,7 +186,7 @@ def _depth_to_space(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Bl
     return [Block((*axes, *inner), 0)]
 
 
-def _space_to_depth(layer: Layer, ins: list[Strides], outs: list[Strides]) -> Blocks | None:
+def _space_to_depth(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
     n, c, h, w = shape_of(layer)
     b = int(layer.attrs["blocksize"])
     i, o = ins[0], outs[0]

@@ -143,12 +143,20 @@ def address_of(family: str, name: str, **params: Any) -> int:
 def _address_of(family: str, name: str, params: tuple[tuple[str, Any], ...]) -> int:
     with _COMPILE_LOCK:
         file = cache_folder() / f"{family}-{name}-{_key(family, name, params)}.o"
-        try:
-            return _load(file.read_bytes(), file.name)
-        except OSError:
-            symbol_and_code = _compile(family, name, dict(params))
-            _store(file, symbol_and_code)
-            return _load(symbol_and_code, file.name)
+        stored = _read(file)
+        if stored is None:
+            stored = _compile(family, name, dict(params))
+            _store(file, stored)
+        return _load(stored)
+
+
+def _read(file: Path) -> bytes | None:
+    """What :func:`_store` wrote, None if it is missing, cut short or altered."""
+    try:
+        digest, _, stored = file.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    return stored if digest == hashlib.sha256(stored).hexdigest().encode() else None
 
 
 def _key(family: str, name: str, params: tuple[tuple[str, Any], ...]) -> str:
@@ -210,13 +218,13 @@ def _store(file: Path, content: bytes) -> None:
     """Writes atomically; a full disk or read-only folder only costs a later recompilation."""
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:
-            part.write(content)
+            part.write(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
         os.replace(part.name, file)
     except OSError:
         pass
 
 
-def _load(content: bytes, name: str) -> int:
+def _load(content: bytes) -> int:
     """Address of the kernel in an object file of ours; the engine that owns the code lives as long as the process."""
     import llvmlite.binding as llvm
 
@@ -225,10 +233,7 @@ def _load(content: bytes, name: str) -> int:
     code_file = llvm.ObjectFileRef.from_data(code)
     engine.add_object_file(code_file)
     engine.finalize_object()
-    address = engine.get_function_address(symbol.decode())
-    if not address:
-        raise OSError(f"cached object {name} lacks its symbol")
-    return int(address)
+    return int(engine.get_function_address(symbol.decode()))
 
 
 @cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligne
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, is_f32, text
 
 COORDINATES = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
-ROUNDING = {
+ROUNDING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "round_prefer_floor": lambda x: np.ceil(x - 0.5),
     "round_prefer_ceil": lambda x: np.floor(x + 0.5),
     "floor": np.floor,
