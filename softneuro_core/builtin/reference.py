@@ -139,7 +139,8 @@ class ReferenceKernel:
     def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call:
         evaluator = self.evaluator
         values = evaluator.region.outputs
-        readers = [_reader(buffer) for buffer in inputs]
+        keeps = any(isinstance(buffer, ObjectBuffer) for buffer in outputs)
+        readers = [_reader(buffer, keeps) for buffer in inputs]
         writers = [_writer(evaluator.region, v, b) for v, b in zip(values, outputs, strict=True)]
 
         def run() -> None:
@@ -149,11 +150,13 @@ class ReferenceKernel:
         return Call(run)
 
 
-def _reader(buffer: AnyBuffer) -> Callable[[], Any]:
+def _reader(buffer: AnyBuffer, keeps: bool) -> Callable[[], Any]:
+    """A function that gives an operand. Where the result is a host object it may hold on to the operand (a sequence
+    does), whose place in the arena is used again later: it gets a copy."""
     if isinstance(buffer, ObjectBuffer):
         return lambda: buffer.value
     array = buffer.array
-    return lambda: array
+    return array.copy if keeps else lambda: array
 
 
 def _writer(region: Region, value: Value, buffer: AnyBuffer) -> Callable[[Any], None]:

@@ -197,7 +197,9 @@ class _Builder:
                 attrs[attribute.name] = self._attribute(attribute)
         outputs = tuple(self._made(scope, o, types, name) if o else None for o in node.output)
         kind, domain, version = self._operator(node)
-        layer = Layer(name, kind, _trimmed(inputs), _trimmed(outputs), attrs, domain, version, tuple(captures))
+        schema = schema_of(kind, version, domain)
+        inputs = _trimmed(inputs, 0 if schema is None else schema.min_input)
+        layer = Layer(name, kind, inputs, _trimmed(outputs), attrs, domain, version, tuple(captures))
         problem = signature_problem(layer, node)
         if problem is not None:
             raise ModelError(problem, file=self.read.name, layer=name)
@@ -269,10 +271,10 @@ def _text(value: bytes) -> str | bytes:
         return value
 
 
-def _trimmed(values: Iterable[Value | None]) -> tuple[Value | None, ...]:
-    """Without absent operands at the end: they mean the same as none."""
+def _trimmed(values: Iterable[Value | None], least: int = 0) -> tuple[Value | None, ...]:
+    """Without absent operands at the end, which mean the same as none, but for the ``least`` an operator has."""
     kept = list(values)
-    while kept and kept[-1] is None:
+    while len(kept) > least and kept[-1] is None:
         kept.pop()
     return tuple(kept)
 

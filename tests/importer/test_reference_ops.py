@@ -9,7 +9,10 @@ from evaluate import model, run_graph
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
+from softneuro_core.builtin.reference import ReferenceRoutine
 from softneuro_core.builtin.reference_ops import replacements
+from softneuro_core.device import HostDevice, ObjectBuffer, Target
+from softneuro_core.graph import Region
 from softneuro_core.importer import load
 
 RNG = np.random.default_rng(3)
@@ -187,3 +190,18 @@ def test_operators_onnx_reference_does_not_have() -> None:
     odds = np.log(np.array([[0.2, 0.5, 0.3]], np.float32))
     drawn = ours("Multinomial", odds, opset=13, sample_size=20000, seed=1.0)
     np.testing.assert_allclose(np.bincount(drawn[0]) / 20000, [0.2, 0.5, 0.3], atol=0.02)
+
+
+def test_a_host_object_does_not_share_the_arena() -> None:
+    """A sequence outlives the buffer its elements came from, which the next step overwrites."""
+    graph = load(model("g (float[3] x) => (seq(float[3]) y) { y = SequenceConstruct(x) }"))
+    device = HostDevice()
+    routine, target = ReferenceRoutine(), Target(device, 1, device.isa)
+    region = Region(graph, graph.layers)
+    (offer,) = routine.offers(region, target)
+    source, result = device.buffer(device.alloc(64), 0, (3,), np.dtype(np.float32)), ObjectBuffer()
+    call = routine.prepare(region, offer, target).bind([source], [result], None)
+    source.array[:] = 1
+    call.run()
+    source.array[:] = 2
+    assert [a.tolist() for a in result.value] == [[1, 1, 1]]
