@@ -34,9 +34,9 @@ FAST = frozenset(
     SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile Transpose Trilu Unsqueeze Where Xor
     """.split()  # noqa: SIM905
 )
-"""Whole-array numpy: about 10 ns an element (measured 1 to 8 ns for these; casts to 8-bit floats are slowest)."""
+"""Whole-array numpy: measured on 4 M float32, 0.2 (Add) to 29 (Softplus) ns an element, 4 for most."""
 
-SECONDS_PER_ELEMENT_FAST = 10e-9
+SECONDS_PER_ELEMENT_FAST = 30e-9
 SECONDS_PER_ELEMENT_SLOW = 20e-6
 """Operators onnx.reference computes with a Python loop over elements."""
 SECONDS_PER_MULTIPLY = 1e-9

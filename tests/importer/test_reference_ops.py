@@ -192,6 +192,16 @@ def test_operators_onnx_reference_does_not_have() -> None:
     np.testing.assert_allclose(np.bincount(drawn[0]) / 20000, [0.2, 0.5, 0.3], atol=0.02)
 
 
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_gather_elements_of_more_than_toy_size(axis: int) -> None:
+    data = RNG.standard_normal((100, 130)).astype(np.float32)
+    indices = RNG.integers(-100, 100, (90, 120))
+    found = ours("GatherElements", data, indices, opset=13, axis=axis)
+    rows, columns = np.indices(indices.shape)
+    wanted = data[indices, columns] if axis == 0 else data[rows, indices]
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_a_host_object_does_not_share_the_arena() -> None:
     """A sequence outlives the buffer its elements came from, which the next step overwrites."""
     graph = load(model("g (float[3] x) => (seq(float[3]) y) { y = SequenceConstruct(x) }"))
