@@ -180,7 +180,7 @@ class Session:
         if not self.graph.free_dims:
             return self.graph
         shapes = {v.name: s for v, s in zip(self.graph.inputs, key, strict=True) if s is not None}
-        return specialise(self.graph, shapes)
+        return specialise(self.graph, shapes, catalog=self.catalog)
 
     def _plan_for(self, graph: Graph) -> Plan:
         """The given plan of exactly these shapes, else the nearest one transferred, else a fresh choice."""
