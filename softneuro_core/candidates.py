@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
+
+import ml_dtypes
 
 from softneuro_core.catalog import Catalog
 from softneuro_core.descriptor import parse_all
@@ -12,7 +15,7 @@ from softneuro_core.device import Target
 from softneuro_core.errors import InputError, PlanError, SelectionError
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Adapter, Offer, Routine
-from softneuro_core.spec import DTYPES, OBJECT, TensorSpec
+from softneuro_core.spec import DTYPES, OBJECT, DType, TensorSpec
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -171,8 +174,16 @@ def _is_permitted(candidate: Candidate, allow: frozenset[str], max_error: float,
             return False
         if spec.dtype not in (value.dtype, OBJECT) and spec.dtype.name not in allow:
             return False
-    is_float = any(spec.dtype.is_float for spec in offer.outputs)
-    return not is_float or offer.accuracy <= max_error
+    floats = [spec.dtype for spec in offer.outputs if spec.dtype.is_float]
+    kept = [v.dtype for v, s in zip(candidate.region.outputs, offer.outputs, strict=True) if v.dtype is s.dtype]
+    granted = max((_resolution(dtype) for dtype in kept), default=0.0)
+    return not floats or offer.accuracy <= max_error + granted
+
+
+@cache
+def _resolution(dtype: DType) -> float:
+    """What rounding to a value's own element type may show: the model's choice, not the routine's."""
+    return float(ml_dtypes.finfo(dtype.numpy).eps) if dtype.is_float else 0.0
 
 
 def _check_cover(found: Candidates) -> None:
