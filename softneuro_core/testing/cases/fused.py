@@ -45,6 +45,8 @@ def _after_conv() -> Iterator[Case]:
     strided = node("Conv", ["x", "w", "b"], ["c"], pads=[0, 1, 2, 1], strides=[2, 1])
     relu = node("Relu", ["c"], ["y"])
     yield chain("conv-relu-pad-asymmetric-batch2", [strided, relu], x=normal(2, 8, 9, 7), **weights)
+    half = {n: Const(c.array.astype(np.float16)) for n, c in weights.items()}
+    yield chain("conv-relu-float16", [conv, relu], x=normal(*X, dtype="float16"), **half)
     plain = node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1])
     yield chain("conv-relu-nobias", [plain, relu], x=normal(*X), w=weights["w"])
     depthwise = node("Conv", ["x", "w"], ["c"], group=17, pads=[1, 1, 1, 1])

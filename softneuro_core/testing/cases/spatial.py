@@ -89,6 +89,11 @@ def _conv_shapes() -> Iterator[Case]:
     yield conv("conv-3d", (1, 3, 5, 6, 7), 4, (3, 3, 3), pads=[1] * 6)
     yield conv("conv-float64", (1, 3, 7, 7), 8, (3, 3), pads=same, dtype="float64")
     yield conv("conv-float16", (1, 8, 7, 7), 8, (3, 3), pads=same, dtype="float16")
+    half: dict[str, Any] = {"dtype": "float16", "pads": same}
+    yield conv("conv-depthwise-float16", (1, 17, 8, 9), 17, (3, 3), group=17, **half)
+    yield conv("conv-depthwise-stride2-float16", (2, 8, 9, 9), 8, (3, 3), group=8, strides=[2, 2], **half)
+    yield conv("conv-group2-stride2-float16", (1, 8, 7, 9), 6, (3, 3), group=2, strides=[2, 2], **half)
+    yield conv("conv-k1-float16", (2, 17, 5, 4), 8, (1, 1), dtype="float16")
     yield conv("conv-big", (1, 32, 28, 28), 32, (3, 3), pads=same)
     yield conv("conv-k1-big", (1, 64, 28, 28), 32, (1, 1))
     yield conv("conv-depthwise-big", (1, 32, 28, 28), 32, (3, 3), group=32, pads=same)
