@@ -18,6 +18,8 @@ from softneuro_cpu_numba.strides import Axis, broadcast_axes
 
 MAX_OUTER, MAX_OPERANDS, MAX_LAYERS = 6, 6, 8
 TASK_ELEMENTS = 8192
+HALF_ERROR = 9e-4
+"""Rounding to float16 is 5e-4 of the element; inner results that ONNX would round are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +61,11 @@ def tree_of(region: Region) -> Tree | None:
         statements.append(f"{name} = {_filled(found, words, len(numbers))}")
         names[layer.results[0]] = name
         numbers += found.numbers
-        error = max(error, found.error) if i == 0 else error + found.error
+        error += found.error
     if len(leaves) > MAX_OPERANDS or len(numbers) > 8:
         return None
+    if error and region.outputs[0].dtype.name == "float16":
+        error = HALF_ERROR  # computed in float32, rounded once
     return Tree(tuple(statements), tuple(leaves), tuple(numbers), error)
 
 

@@ -15,11 +15,8 @@ from softneuro_core.device import Buffer, Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Call, Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT16, FLOAT32, NCHW, TensorSpec
-from softneuro_cpu_numba.elementwise import Leaf, map_kernel
+from softneuro_cpu_numba.elementwise import HALF_ERROR, Leaf, map_kernel
 from softneuro_cpu_numba.native import ALIGNMENT, In, NativeKernel
-
-HALF_ERROR = 1e-3
-"""One rounding to float16 of the result is 5e-4."""
 
 
 def widened(region: Region) -> Region | None:

@@ -190,8 +190,10 @@ def _space_to_depth(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides
     n, c, h, w = shape_of(layer)
     b = int(layer.attrs["blocksize"])
     i, o = ins[0], outs[0]
-    axes = (Axis(n, (i[0], o[0])), Axis(c, (i[1], o[1])), Axis(h // b, (b * i[2], o[2])))
-    inner = (Axis(b, (i[2], b * c * o[1])), Axis(w // b, (b * i[3], o[3])), Axis(b, (i[3], c * o[1])))
+    # Output channels count (row, column, channel) of the block in mode DCR, (channel, row, column) in CRD.
+    channel, row, column = (b * b, b, 1) if layer.attrs.get("mode", "DCR") == "CRD" else (1, b * c, c)
+    axes = (Axis(n, (i[0], o[0])), Axis(c, (i[1], channel * o[1])), Axis(h // b, (b * i[2], o[2])))
+    inner = (Axis(b, (i[2], row * o[1])), Axis(w // b, (b * i[3], o[3])), Axis(b, (i[3], column * o[1])))
     return [Block((*axes, *inner), 0)]
 
 

@@ -44,8 +44,8 @@ def test_binary(op, a, b):
         check([node(op, "ba", "y")], {"a": x, "b": y}, expect=["cpu/map"])
 
 
-@pytest.mark.parametrize("dtype", ["int64", "int32", "uint8", "float64", "float16", "int8"])
-@pytest.mark.parametrize("op", ["Add", "Mul", "Sub", "Less", "Equal", "Max"])
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "float64", "float16"])
+@pytest.mark.parametrize("op", ["Add", "Less", "Max"])
 def test_binary_types(op, dtype):
     a, b = random(3, 17, dtype=dtype), random(3, 17, dtype=dtype, seed=1)
     check([node(op, "ab", "y")], {"a": a, "b": b}, expect=["cpu/map"])
@@ -63,11 +63,15 @@ def test_where(dtype):
     check([node("Where", "cab", "y")], inputs, expect=["cpu/map"])
 
 
-@pytest.mark.parametrize("source", ["float32", "float64", "float16", "int64", "int32", "bool", "uint8"])
-@pytest.mark.parametrize("to", [1, 11, 10, 7, 6, 9, 2])
+CASTS = [("float32", 10), ("float16", 1), ("float32", 7), ("int64", 1), ("float32", 9), ("bool", 1), ("int32", 7)]
+CASTS += [("float64", 1), ("uint8", 1), ("int64", 2), ("float16", 6), ("bool", 7), ("float64", 10)]
+
+
+@pytest.mark.parametrize("source, to", CASTS)
 def test_cast(source, to):
     x = random(2, 3, 17, dtype=source)
-    check([node("Cast", "x", "y", to=to)], {"x": x * 3 if source.startswith("float") else x})
+    made = {"x": x * 3 if source.startswith("float") else x}
+    check([node("Cast", "x", "y", to=to)], made, expect=["cpu/map"])
 
 
 @pytest.mark.parametrize("exponent", [2.0, 0.5, 3.0, 1.7])
