@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 from softneuro_core.errors import SelectionError
 from softneuro_core.tuner import ilp
+from softneuro_core.tuner.chains import Contracted, Plan, as_it_is, contract
 from softneuro_core.tuner.diagnose import why_limits, why_no_plan
+from softneuro_core.tuner.infeasible import Infeasible
 from softneuro_core.tuner.labels import Budget, Label, OutOfBudget
 from softneuro_core.tuner.marginals import min_marginals
 from softneuro_core.tuner.moves import Moves
@@ -22,10 +24,6 @@ from softneuro_core.tuner.widths import relax, restrict, walk
 
 FIRST_WIDTH = 256
 """Labels per layer in the first bounded search; four times as many in each that follows."""
-
-
-Plan = tuple[tuple[int, ...], dict[int, tuple[tuple[int, int], ...]]]
-"""Options in step order, and per value its conversions in an order they can run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +88,19 @@ class _Search:
         return self.tuner.budget_s - (clock.monotonic() - self.begun)
 
     def _find(self, problem: Problem) -> Found:
-        moves = Moves(problem)
+        contracted, moves = _compiled(problem)
         budget = Budget(self.tuner.max_states, self._left() / 2)
         try:
             end = walk(Sweep(moves, budget))
         except OutOfBudget:
-            return self._bounded(problem, moves)
+            return self._bounded(problem, contracted, moves)
         finally:
             self.states += budget.states
         if end is None:
             return Found(None, 0, "dp")
-        return Found(_plan(problem, moves, end), end.time, "dp")
+        return Found(_plan(contracted, moves, end), end.time, "dp")
 
-    def _bounded(self, problem: Problem, moves: Moves) -> Found:
+    def _bounded(self, problem: Problem, contracted: Contracted, moves: Moves) -> Found:
         """Wider and wider searches, then the integer programme, from whatever is known."""
         use_ilp = self.tuner.use_ilp and ilp.available()
         until = self._left() / 2 if use_ilp else 0.0
@@ -122,7 +120,7 @@ class _Search:
             lower, width = max(lower, below.time), 4 * width
             if self._left() < until:
                 break
-        found = Found(None if best is None else _plan(problem, moves, best), lower, "bounds")
+        found = Found(None if best is None else _plan(contracted, moves, best), lower, "bounds")
         if use_ilp and (best is None or best.time > lower):
             found = self._improve(problem, found)
         if found.plan is None:
@@ -148,7 +146,17 @@ class _Search:
         return Found(plan, max(found.lower_bound_ns, bound), "bounds+ilp")
 
 
-def _plan(problem: Problem, moves: Moves, label: Label) -> Plan:
+def _compiled(problem: Problem) -> tuple[Contracted, Moves]:
+    """The problem with its chains contracted, ready for sweeping. Raises :class:`Infeasible` for a layer no option
+    covers."""
+    contracted = contract(problem)
+    try:
+        return contracted, Moves(contracted.problem, contracted.first_device)
+    except Infeasible:  # the layers it names are not the caller's, or a chain has no path: the original knows
+        return as_it_is(problem), Moves(problem)
+
+
+def _plan(contracted: Contracted, moves: Moves, label: Label) -> Plan:
     """Options in step order and the conversion trees of a complete plan."""
     choices = list(label.choices())
     conversions = {
@@ -157,5 +165,4 @@ def _plan(problem: Problem, moves: Moves, label: Label) -> Plan:
         for rank, made, wanted, tree in choice.trees
         if (edges := moves.trees[rank].edges(made, wanted, tree))
     }
-    chosen = (choice.option for choice in choices if choice.option >= 0)
-    return tuple(sorted(chosen, key=lambda number: problem.options[number].exit)), conversions
+    return contracted.expand((tuple(choice.option for choice in choices if choice.option >= 0), conversions))

@@ -39,11 +39,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Options that leave the same state behind: same other layers, same device, same inputs."""
+    """Options that leave the same state behind: same other layers, same devices, same inputs."""
 
     cover: int
     """Layers covered besides the exit, as a mask."""
+    first: int
+    """Device of the first step; not that of the last only in contracted problems, see :mod:`chains`."""
     device: int
+    """Device of the last step."""
     inputs: Demands
     options: tuple[int, ...]
 
@@ -53,6 +56,7 @@ class Move:
     """A group with the choices worth making for given demands on its outputs."""
 
     cover: int
+    first: int
     device: int
     inputs: Demands
     choices: tuple[Choice, ...]
@@ -79,8 +83,10 @@ class Moves:
     demands, what the next layer makes is always a prefix.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        _check_costs(problem)
+    def __init__(self, problem: Problem, first_device: Mapping[int, int] | None = None) -> None:
+        if first_device is None:
+            check_costs(problem)
+        self._first_device = first_device or {}
         self.problem = problem
         self.bounded = tuple(i for i, bound in enumerate(problem.limits) if bound is not None)
         self.caps: Uses = tuple(bound for bound in problem.limits if bound is not None)
@@ -116,11 +122,15 @@ class Moves:
         if found is None:
             best = [self._fronts(group.options, outputs) for group in self.groups[layer]]
             found = self._cache[layer][outputs] = tuple(
-                Move(group.cover, group.device, group.inputs, tuple(self._choice(*way, outputs) for way in ways))
+                self._move(group, ways, outputs)
                 for group, ways in zip(self.groups[layer], self._undominated(layer, best), strict=True)
                 if ways
             )
         return found
+
+    def _move(self, group: Group, ways: list[tuple[Tree, int]], outputs: Demands) -> Move:
+        choices = tuple(self._choice(*way, outputs) for way in ways)
+        return Move(group.cover, group.first, group.device, group.inputs, choices)
 
     def forced(self, number: int, outputs: Demands) -> tuple[Move, ...]:
         """The same with one option only."""
@@ -128,7 +138,8 @@ class Moves:
         ways = self._fronts([number], outputs)
         choices = tuple(self._choice(*way, outputs) for way in ways)
         cover = sum(1 << layer for layer in option.layers[:-1])
-        return (Move(cover, self.device(option.device), self.demands(option.inputs), choices),) if choices else ()
+        device = self.device(option.device)
+        return (Move(cover, device, device, self.demands(option.inputs), choices),) if choices else ()
 
     def sources(self, demands: Demands) -> list[Choice]:
         """The front of conversions of graph inputs; empty if a demand is not on an input, or cannot be met."""
@@ -196,8 +207,8 @@ class Moves:
         found = self._group_gaps[layer]
         if found is None:
             groups = self.groups[layer]
-            numbers: dict[tuple[int, int], int] = {}
-            kinds = np.array([numbers.setdefault((g.cover, g.device), len(numbers)) for g in groups])
+            numbers: dict[tuple[int, int, int], int] = {}
+            kinds = np.array([numbers.setdefault((g.cover, g.first, g.device), len(numbers)) for g in groups])
             found = np.where(kinds[:, None] == kinds, 0, UNREACHABLE).astype(np.int64)
             for rank in {rank for group in groups for rank, _ in group.inputs}:
                 masks = [dict(group.inputs).get(rank, 0) for group in groups]
@@ -253,12 +264,13 @@ class Moves:
         return sorted(named)
 
     def _group_options(self) -> list[list[Group]]:
-        found: list[dict[tuple[int, int, Demands], list[int]]] = [{} for _ in range(self.problem.layer_count)]
+        found: list[dict[tuple[int, int, int, Demands], list[int]]] = [{} for _ in range(self.problem.layer_count)]
         covered: set[int] = set()
         for number, option in enumerate(self.problem.options):
             covered.update(option.layers)
             cover = sum(1 << layer for layer in option.layers[:-1])
-            key = (cover, self.device(option.device), self.demands(option.inputs))
+            first = self.device(self._first_device.get(number, option.device))
+            key = (cover, first, self.device(option.device), self.demands(option.inputs))
             found[option.exit].setdefault(key, []).append(number)
         for layer in range(self.problem.layer_count):
             if layer not in covered:
@@ -266,7 +278,7 @@ class Moves:
         return [[Group(*key, tuple(numbers)) for key, numbers in groups.items()] for groups in found]
 
 
-def _check_costs(problem: Problem) -> None:
+def check_costs(problem: Problem) -> None:
     """Raises :class:`SelectionError` unless all costs are natural numbers that add up within 64 bits."""
     tables = problem.conversions.values()
     costs: list[Option | Conversion] = [*problem.options, *(cost for table in tables for cost in table.values())]

@@ -94,7 +94,7 @@ class Sweep:
                 if cover & move.cover:
                     continue
                 begins = segment.get(move.device, 0) if move.device != device else 0
-                state = State(cover | move.cover, move.device, merged(rest, move.inputs))
+                state = State(cover | move.cover, move.first, merged(rest, move.inputs))
                 if not caps:
                     choice, label = move.choices[0], labels[0]
                     paid = label.time + choice.time + begins

@@ -7,15 +7,19 @@ import random
 from softneuro_core.tuner.problem import Conversion, Option, Problem
 
 
-def random_problem(seed: int, layers: int = 6, specs: int = 4, limits: int = 0) -> Problem:
+def random_problem(seed: int, layers: int = 6, specs: int = 4, limits: int = 0, chained: float = 0.0) -> Problem:
     """A DAG of ``layers`` layers with chains fused at random, two devices, sparse conversions, some without a plan.
 
-    Value 0 and 1 are graph inputs, layer i makes value 2 + 2 i and sometimes 3 + 2 i.
+    Value 0 and 1 are graph inputs, layer i makes value 2 + 2 i and sometimes 3 + 2 i. ``chained`` is the share of
+    layers that read nothing but what the one before makes.
     """
     rng = random.Random(seed)
     outputs = [[2 + 2 * i, *([3 + 2 * i] if rng.random() < 0.25 else [])] for i in range(layers)]
     inputs: list[list[int]] = []
     for i in range(layers):
+        if i and chained and rng.random() < chained:
+            inputs.append([2 * i])
+            continue
         known = [0, 1, *(v for made in outputs[:i] for v in made)]
         recent = known[-5:]
         inputs.append([rng.choice(recent) for _ in range(rng.choice((1, 1, 2, 3)))])
@@ -62,7 +66,7 @@ def _regions(
 ) -> list[tuple[int, ...]]:
     """Every layer alone, and some legal groups of two or three."""
     count = len(inputs)
-    found = [(i,) for i in range(count)]
+    found: list[tuple[int, ...]] = [(i,) for i in range(count)]
     users = {v: {j for j in range(count) if v in inputs[j]} for made in outputs for v in made}
     for exit_ in range(count):
         for first in range(exit_):
