@@ -200,6 +200,7 @@ class _Paths:
         self.specs = sorted(named)
         self.at = {spec: i for i, spec in enumerate(self.specs)}
         self._found: dict[int, np.ndarray] = {}
+        self._trees: dict[int, Trees] = {}
 
     def between(self, value: int) -> np.ndarray:
         """int64 [from, to], :data:`UNREACHABLE` where there is no way (Floyd, "Algorithm 97", CACM 1962)."""
@@ -218,7 +219,10 @@ class _Paths:
     def edges(self, value: int, made: int, wanted: int) -> tuple[tuple[int, int], ...]:
         """The conversions of one cheapest path."""
         table: Mapping[tuple[int, int], Conversion] = self.conversions.get(value, {})
-        trees = Trees({edge: Conversion(cost.time_ns) for edge, cost in table.items()}, self.specs)
+        trees = self._trees.get(id(table)) if table else None
+        if trees is None:
+            trees = Trees({edge: Conversion(cost.time_ns) for edge, cost in table.items()}, self.specs)
+            self._trees[id(table)] = trees
         return trees.edges(made, 1 << wanted, trees.front(made, 1 << wanted)[0])
 
 

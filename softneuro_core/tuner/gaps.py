@@ -40,9 +40,11 @@ class Gaps:
         the difference of what is due anyway; and what is due for each mask. No mask may be :data:`LARGE`."""
         trees = np.stack([self._trees_from(mask, makers) for mask in masks])
         due = trees.min(axis=1)
-        more = trees[:, None, :] - trees[None, :, :]
-        more = np.where(trees[None, :, :] >= UNREACHABLE, -UNREACHABLE, more)
-        gap = more.max(axis=2) - due[:, None] + due[None, :]
+        held = np.where(trees >= UNREACHABLE, 2 * UNREACHABLE, trees)  # where the other plan is none, nothing is lost
+        gap = np.subtract.outer(trees[:, 0], held[:, 0])
+        for maker in range(1, len(makers)):  # one matrix at a time: 800 sets and 24 makers were 15 s, all at once
+            np.maximum(gap, np.subtract.outer(trees[:, maker], held[:, maker]), out=gap)
+        gap += due[None, :] - due[:, None]
         wanted = np.array([mask != 0 for mask in masks])
         gap[wanted[:, None] & ~wanted[None, :]] = UNREACHABLE
         return np.minimum(gap, UNREACHABLE), due

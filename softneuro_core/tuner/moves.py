@@ -76,6 +76,18 @@ def merged(a: Demands, b: Demands) -> Demands:
     return tuple(sorted(union.items()))
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The options of one layer, group after group."""
+
+    times: np.ndarray
+    """int64 [option]."""
+    begins: np.ndarray
+    """Per group, its first option."""
+    made: Mapping[int, np.ndarray]
+    """Rank -> [option]: the place of the spec it makes the value in, -1 if it does not make it."""
+
+
 class Moves:
     """The compiled problem. Raises :class:`Infeasible` for a layer no option covers.
 
@@ -97,6 +109,7 @@ class Moves:
         self.groups = self._group_options()
         self._made = [{self.rank_of[value]: spec for value, spec in option.outputs} for option in problem.options]
         self._alone = [Tree(option.time_ns, self.uses(option.uses)) for option in problem.options]
+        self._tables: list[Table | None] = [None] * problem.layer_count
         self._group_gaps: list[np.ndarray | None] = [None] * problem.layer_count
         self._cache: list[dict[Demands, tuple[Move, ...]]] = [{} for _ in range(problem.layer_count)]
 
@@ -120,13 +133,44 @@ class Moves:
         """The moves whose exit is ``layer`` and which serve ``outputs`` (demands on what that layer makes)."""
         found = self._cache[layer].get(outputs)
         if found is None:
-            best = [self._fronts(group.options, outputs) for group in self.groups[layer]]
-            found = self._cache[layer][outputs] = tuple(
-                self._move(group, ways, outputs)
-                for group, ways in zip(self.groups[layer], self._undominated(layer, best), strict=True)
-                if ways
-            )
+            if self.caps:
+                ways = [(group, self._fronts(group.options, outputs)) for group in self.groups[layer]]
+            else:
+                ways = self._cheapest(layer, outputs)
+            found = self._cache[layer][outputs] = tuple(self._move(group, way, outputs) for group, way in ways if way)
         return found
+
+    def _cheapest(self, layer: int, outputs: Demands) -> list[tuple[Group, list[tuple[Tree, int]]]]:
+        """Without limits: the groups no other one beats, each with its cheapest option."""
+        table = self._tables[layer]
+        if table is None:
+            table = self._tables[layer] = self._table(layer)
+        time = table.times
+        for rank, mask in outputs:
+            if rank not in table.made:
+                return []
+            time = time + np.append(self.trees[rank].times(mask), UNREACHABLE)[table.made[rank]]
+        if not len(time):
+            return []
+        alive = self._undominated(layer, np.minimum.reduceat(time, table.begins))
+        found = []
+        for i in np.flatnonzero(alive).tolist():
+            group = self.groups[layer][i]
+            first = table.begins[i]
+            number = group.options[int(time[first : first + len(group.options)].argmin())]
+            found.append((group, self._fronts([number], outputs)))
+        return found
+
+    def _table(self, layer: int) -> Table:
+        groups = self.groups[layer]
+        numbers = [number for group in groups for number in group.options]
+        ranks = {rank for number in numbers for rank in self._made[number]}
+        at = {spec: place for place, spec in enumerate(self.specs)}
+        return Table(
+            np.array([self._alone[number].time for number in numbers], dtype=np.int64),
+            np.cumsum([0, *(len(group.options) for group in groups[:-1])]),
+            {rank: np.array([at.get(self._made[n].get(rank, -1), -1) for n in numbers]) for rank in ranks},
+        )
 
     def _move(self, group: Group, ways: list[tuple[Tree, int]], outputs: Demands) -> Move:
         choices = tuple(self._choice(*way, outputs) for way in ways)
@@ -190,17 +234,13 @@ class Moves:
             trees.append((rank, made[value], mask, tree))
         return Choice(way.time, way.uses, number, tuple(trees))
 
-    def _undominated(self, layer: int, ways: list[list[tuple[Tree, int]]]) -> list[list[tuple[Tree, int]]]:
-        """Empties the groups others beat by converting what they read: the pruning of :mod:`sweep`, before any
-        state is made. Only for one best choice a group, so not under limits."""
-        if self.caps:
-            return ways
-        time = np.array([way[0][0].time if way else UNREACHABLE for way in ways], dtype=np.int64)
+    def _undominated(self, layer: int, time: np.ndarray) -> np.ndarray:
+        """Which groups no other beats by converting what they read: the pruning of :mod:`sweep`, before any state
+        is made. Only for one best choice a group, so not under limits."""
         slack = time[None, :] - time[:, None] - self._between(layer)
-        number = np.arange(len(ways))
+        number = np.arange(len(time))
         earlier = (time[:, None] < time[None, :]) | ((time[:, None] == time[None, :]) & (number[:, None] < number))
-        beaten = ((slack >= 0) & earlier).any(axis=0)
-        return [[] if lost else way for way, lost in zip(ways, beaten.tolist(), strict=True)]
+        return ~((slack >= 0) & earlier).any(axis=0) & (time < UNREACHABLE)
 
     def _between(self, layer: int) -> np.ndarray:
         """int64 [better, worse]: what the inputs of one group of the layer cost, converted from another's."""
@@ -246,13 +286,13 @@ class Moves:
             makers[self.rank_of[value]].add(spec)
         self.makers = [tuple(sorted(specs)) for specs in makers]
         """Per rank, the specs it may be made in."""
-        specs = self._all_specs()
+        self.specs = self._all_specs()
         for value in self.value_of:
             table = self.problem.conversions.get(value, {})
             kind = frozenset(table.items())
             if kind not in kinds:  # values of one size share their trees
-                trees = Trees(table, specs, self.bounded, self.caps)
-                kinds[kind] = trees, Gaps(trees, specs)
+                trees = Trees(table, self.specs, self.bounded, self.caps)
+                kinds[kind] = trees, Gaps(trees, self.specs)
             self.trees.append(kinds[kind][0])
             self.gaps.append(kinds[kind][1])
 
