@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from softneuro_core.tuner.gaps import LARGE, Matrix, reachable
+from softneuro_core.tuner.gaps import LARGE, Between, reachable
 from softneuro_core.tuner.labels import Budget, Frontier, Label, State
 from softneuro_core.tuner.moves import Demands, Moves
 from softneuro_core.tuner.pareto import Uses, add, within
 
-BLOCK = 256
-"""States compared at once with all that follow them."""
+BLOCKS = (16, 64, 256)
+"""States compared at once with all that follow them, at first and then: the best few beat most of the others."""
 
 
 class Entry(NamedTuple):
@@ -59,12 +60,15 @@ class Dominance:
         position = np.empty(len(order), dtype=np.int64)
         position[order] = np.arange(len(order))
         rest, kept = order, []
+        blocks = itertools.chain(BLOCKS, itertools.repeat(BLOCKS[-1]))
         while len(rest):
-            best = rest[:BLOCK]
+            best = rest[: next(blocks)]
             slack = cost[rest] - cost[best, None]
             slack -= np.where(device[rest] == device[best, None], 0, segment[rest])
-            for gaps, number in columns:
-                slack -= gaps[number[best][:, None], number[rest]]
+            for between, number in columns:
+                wanted, row = np.unique(number[best], return_inverse=True)
+                held, column = np.unique(number[rest], return_inverse=True)
+                slack -= between.gaps(wanted, held)[row[:, None], column]
             beats = (slack >= 0) & (position[rest] > position[best, None])
             if self.moves.caps:
                 beats &= (uses[rest] >= uses[best, None]).all(axis=2)
@@ -75,7 +79,7 @@ class Dominance:
             self.budget.check()
         return [Entry(int(cost[i]), *pairs[i]) for i in kept]
 
-    def _columns(self, layer: int, states: Sequence[Demands]) -> tuple[list[tuple[Matrix, np.ndarray]], np.ndarray]:
+    def _columns(self, layer: int, states: Sequence[Demands]) -> tuple[list[tuple[Between, np.ndarray]], np.ndarray]:
         """Per value demanded by any of ``states``, the gaps between its masks and which mask each state has; and
         what is due in each state."""
         found: dict[int, dict[int, int]] = {}
@@ -88,15 +92,15 @@ class Dominance:
             for rank, mask in demands:
                 columns[rank][i] = found[rank][mask]
         due = np.zeros(len(states), dtype=np.int64)
-        result = []
+        result: list[tuple[Between, np.ndarray]] = []
         for rank, masks in found.items():
             gaps, column = self.moves.gaps[rank], columns[rank]
             if self._is_closed(layer, rank) and all(mask.bit_count() < LARGE for mask in masks):
-                matrix, own = gaps.closed(list(masks), self.moves.makers[rank])
-                due += own[column]
+                closed = gaps.closed(list(masks), self.moves.makers[rank])
+                due += closed.due[column]
+                result.append((closed, column))
             else:
-                matrix = gaps.still_open(list(masks))
-            result.append((matrix, column))
+                result.append((gaps.still_open(list(masks)), column))
         return result, due
 
     def _is_closed(self, layer: int, rank: int) -> bool:

@@ -6,7 +6,9 @@ states are compared pair by pair, and numpy does that where Python would not. Kn
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +21,52 @@ Matrix = np.ndarray
 """int64 [wanted, held]."""
 
 
+class Between(abc.ABC):
+    """The bounds from any to any of a few sets, on demand: of thousands, most are never compared."""
+
+    @abc.abstractmethod
+    def gaps(self, wanted: np.ndarray, held: np.ndarray) -> Matrix:
+        """int64 [wanted, held], both by the number of the set, :data:`UNREACHABLE` for no bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Open(Between):
+    """Values that may still be read: every new spec is converted to from the nearest one held. (The tree
+    ``extension(held -> wanted)`` may be cheaper; its sum over separate paths is as good a bound.)"""
+
+    members: np.ndarray
+    """int64 [set, spec], 1 for members."""
+    nearest: np.ndarray
+    """int64 [set, spec], the time from the nearest member."""
+
+    def gaps(self, wanted: np.ndarray, held: np.ndarray) -> Matrix:
+        return np.minimum(self.members[wanted] @ self.nearest[held].T, UNREACHABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Closed(Between):
+    """Values nobody will read any more: the worst difference of exact trees, less the difference of what is due."""
+
+    trees: np.ndarray
+    """int64 [set, maker]."""
+    due: np.ndarray
+    """int64 [set]: the least of its trees, to be paid in any case."""
+    is_empty: np.ndarray
+    """bool [set]."""
+
+    def gaps(self, wanted: np.ndarray, held: np.ndarray) -> Matrix:
+        trees, other = self.trees[wanted], self.trees[held]
+        other = np.where(other >= UNREACHABLE, 2 * UNREACHABLE, other)  # where the other has no plan, nothing is lost
+        gap = np.subtract.outer(trees[:, 0], other[:, 0])
+        for maker in range(
+            1, trees.shape[1]
+        ):  # one matrix at a time: all at once fit no cache, and took 5 times longer
+            np.maximum(gap, np.subtract.outer(trees[:, maker], other[:, maker]), out=gap)
+        gap += self.due[held] - self.due[wanted][:, None]
+        gap[~self.is_empty[wanted][:, None] & self.is_empty[held]] = UNREACHABLE
+        return np.minimum(gap, UNREACHABLE, out=gap)
+
+
 class Gaps:
     """The bounds for values that share their conversions. ``specs`` are all there are in the problem."""
 
@@ -28,26 +76,14 @@ class Gaps:
         self._members: dict[int, np.ndarray] = {}
         self._from_makers: dict[tuple[int, tuple[int, ...]], np.ndarray] = {}
 
-    def still_open(self, masks: Sequence[int]) -> Matrix:
-        """Values that may still be read: every new spec is converted to from the nearest one held. (The tree
-        ``extension(held -> wanted)`` may be cheaper; its sum over separate paths is as good a bound.)"""
-        nearest = np.stack([self.nearest(mask) for mask in masks])
-        wanted = np.stack([self._is_member(mask) for mask in masks])
-        return np.minimum(wanted @ nearest.T, UNREACHABLE)
+    def still_open(self, masks: Sequence[int]) -> Open:
+        """The bounds while the value may still be read."""
+        return Open(np.stack([self._is_member(m) for m in masks]), np.stack([self.nearest(m) for m in masks]))
 
-    def closed(self, masks: Sequence[int], makers: tuple[int, ...]) -> tuple[Matrix, np.ndarray]:
-        """Values nobody will read any more, made in one of ``makers``: the worst difference of exact trees, less
-        the difference of what is due anyway; and what is due for each mask. No mask may be :data:`LARGE`."""
+    def closed(self, masks: Sequence[int], makers: tuple[int, ...]) -> Closed:
+        """The bounds once nobody will read it, made in one of ``makers``. No mask may be :data:`LARGE`."""
         trees = np.stack([self._trees_from(mask, makers) for mask in masks])
-        due = trees.min(axis=1)
-        held = np.where(trees >= UNREACHABLE, 2 * UNREACHABLE, trees)  # where the other plan is none, nothing is lost
-        gap = np.subtract.outer(trees[:, 0], held[:, 0])
-        for maker in range(1, len(makers)):  # one matrix at a time: 800 sets and 24 makers were 15 s, all at once
-            np.maximum(gap, np.subtract.outer(trees[:, maker], held[:, maker]), out=gap)
-        gap += due[None, :] - due[:, None]
-        wanted = np.array([mask != 0 for mask in masks])
-        gap[wanted[:, None] & ~wanted[None, :]] = UNREACHABLE
-        return np.minimum(gap, UNREACHABLE), due
+        return Closed(trees, trees.min(axis=1), np.array([mask == 0 for mask in masks]))
 
     def nearest(self, mask: int) -> np.ndarray:
         """Time to each spec from the nearest in ``mask``."""

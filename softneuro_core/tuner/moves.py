@@ -250,9 +250,10 @@ class Moves:
             numbers: dict[tuple[int, int, int], int] = {}
             kinds = np.array([numbers.setdefault((g.cover, g.first, g.device), len(numbers)) for g in groups])
             found = np.where(kinds[:, None] == kinds, 0, UNREACHABLE).astype(np.int64)
+            every = np.arange(len(groups))
             for rank in {rank for group in groups for rank, _ in group.inputs}:
                 masks = [dict(group.inputs).get(rank, 0) for group in groups]
-                found += self.gaps[rank].still_open(masks)
+                found += self.gaps[rank].still_open(masks).gaps(every, every)
             self._group_gaps[layer] = found
         return found
 
