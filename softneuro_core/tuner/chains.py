@@ -43,6 +43,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -150,27 +151,31 @@ def _chains(problem: Problem) -> Iterator[range]:
 def _links(problem: Problem) -> set[int]:
     """The layers k linked with k+1."""
     made: dict[int, set[tuple[int, ...]]] = {}
-    readers: dict[int, set[int]] = {}
     makers: dict[int, set[int]] = {}
-    broken: set[int] = {problem.layer_count - 1}
+    readers: dict[int, set[int]] = {}
+    """Per value, the first layers of the options that read it."""
     entered: dict[int, set[tuple[int, ...]]] = {}
+    """Per layer, the values read by each option that covers it and not the one before; () if it begins lower."""
+    broken = {problem.layer_count - 1}
     for option in problem.options:
-        values = tuple(value for value, _ in option.inputs)
-        made.setdefault(option.exit, set()).add(tuple(value for value, _ in option.outputs))
-        for value, _ in option.outputs:
+        first = option.layers[0]
+        values = tuple([value for value, _ in option.inputs])
+        outputs = tuple([value for value, _ in option.outputs])
+        made.setdefault(option.exit, set()).add(outputs)
+        for value in outputs:
             makers.setdefault(value, set()).add(option.exit)
         for value in values:
-            readers.setdefault(value, set()).add(option.layers[0])
-        covered = set(option.layers)
-        broken.update(layer for layer in option.layers[:-1] if layer + 1 not in covered)
-        for layer in option.layers:
-            if layer - 1 not in covered:
-                entered.setdefault(layer, set()).add(values if layer == option.layers[0] else ())
+            readers.setdefault(value, set()).add(first)
+        entered.setdefault(first, set()).add(values)
+        for layer, following in pairwise(option.layers):
+            if following != layer + 1:
+                broken.add(layer)
+                entered.setdefault(following, set()).add(())
     outside = {*problem.sources, *(value for value, _ in problem.sinks)}
     found = set()
     for layer in range(problem.layer_count - 1):
-        outputs = made.get(layer, set())
-        if layer in broken or len(outputs) != 1 or len(one := next(iter(outputs))) != 1:
+        outputs_seen = made.get(layer, set())
+        if layer in broken or len(outputs_seen) != 1 or len(one := next(iter(outputs_seen))) != 1:
             continue
         value = one[0]
         alone = readers.get(value) == {layer + 1} and entered.get(layer + 1) == {one}
@@ -223,7 +228,7 @@ class _Paths:
         if trees is None:
             trees = Trees({edge: Conversion(cost.time_ns) for edge, cost in table.items()}, self.specs)
             self._trees[id(table)] = trees
-        return trees.edges(made, 1 << wanted, trees.front(made, 1 << wanted)[0])
+        return trees.edges(made, 1 << wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +247,7 @@ class _Chain:
         self._problem, self._layers, self._paths = problem, layers, paths
         self._ending: dict[int, list[int]] = {}
         self._rows: dict[Row, int] = {}
+        self._keys = {number: self._key(number) for number in members}
         for number in members:
             self._ending.setdefault(problem.options[number].exit, []).append(number)
             if self._is_starter(number):
@@ -282,7 +288,7 @@ class _Chain:
         """An option that ends at ``layer`` with ``key`` after ``time``, and the key before it."""
         for number in self._ending[layer]:
             option = self._problem.options[number]
-            if self._key(number) != key:
+            if self._keys[number] != key:
                 continue
             if self._is_starter(number):
                 if self._row(number) == row and option.time_ns == time:
@@ -296,8 +302,9 @@ class _Chain:
         raise AssertionError("no option explains a time that was found with one")
 
     def _stage(self, numbers: Sequence[int]) -> _Stage:
-        ordered = sorted(numbers, key=self._key)
-        keys = tuple(dict.fromkeys(self._key(number) for number in ordered))
+        ordered = sorted(numbers, key=self._keys.__getitem__)
+        own = [self._keys[number] for number in ordered]
+        keys = tuple(dict.fromkeys(own))
         arriving = np.full((len(self._rows), len(ordered)), UNREACHABLE, dtype=np.int64)
         inner: dict[int, list[int]] = {}
         for place, number in enumerate(ordered):
@@ -312,7 +319,6 @@ class _Chain:
                 times = np.array([self._problem.options[number].time_ns for number in options], dtype=np.int64)
                 ways = below.times[:, :, None] + self._between(below, options)
                 arriving[:, places] = ways.min(axis=1) + times
-        own = [self._key(number) for number in ordered]
         begins = [own.index(key) for key in keys]
         return _Stage(keys, np.minimum(np.minimum.reduceat(arriving, begins, axis=1), UNREACHABLE))
 
@@ -327,7 +333,7 @@ class _Chain:
             return paths
         device = np.array([device for _, device in below.keys])
         ends = np.array([self._problem.segment_ns.get(device, 0) for _, device in below.keys], dtype=np.int64)
-        return paths + np.where(device[:, None] == [self._device(number) for number in numbers], 0, ends[:, None])
+        return paths + np.where(device[:, None] == [self._keys[number][1] for number in numbers], 0, ends[:, None])
 
     def _is_replaceable(self, stage: _Stage) -> np.ndarray:
         """bool [row, key]: the keys that another of the row replaces."""

@@ -36,7 +36,7 @@ class Found:
 
 
 class ExactTuner(Tuner):
-    """Backward dynamic programming over demanded specs, covers and devices.
+    """Backward dynamic programming over demanded specs, covers and devices, chains of layers contracted first.
 
     Within ``max_states`` states and half of ``budget_s`` seconds the answer is proven best. Beyond, searches of
     bounded width (upper and lower bounds, see :mod:`widths`) and, where scipy is installed and ``use_ilp`` holds,

@@ -5,8 +5,9 @@ Knows one layer at a time; :mod:`sweep` walks over them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,15 +27,14 @@ NO_SEGMENT = -1
 """The device of every step whose device has no fixed cost: such devices need no telling apart."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One way to make a group's move: the option and the tree behind each demanded output."""
 
     time: int
     uses: Uses
     option: int
-    trees: tuple[tuple[int, int, int, Tree], ...]
-    """(rank of the value, spec made, specs wanted, tree)."""
+    trees: tuple[tuple[int, int, int, Tree | None], ...]
+    """(rank of the value, spec made, specs wanted, tree); without limits the tree is left to be looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,7 @@ class Group:
     options: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Move:
+class Move(NamedTuple):
     """A group with the choices worth making for given demands on its outputs."""
 
     cover: int
@@ -133,14 +132,18 @@ class Moves:
         """The moves whose exit is ``layer`` and which serve ``outputs`` (demands on what that layer makes)."""
         found = self._cache[layer].get(outputs)
         if found is None:
-            if self.caps:
-                ways = [(group, self._fronts(group.options, outputs)) for group in self.groups[layer]]
-            else:
-                ways = self._cheapest(layer, outputs)
-            found = self._cache[layer][outputs] = tuple(self._move(group, way, outputs) for group, way in ways if way)
+            moves = self._all_ways(layer, outputs) if self.caps else self._cheapest(layer, outputs)
+            found = self._cache[layer][outputs] = tuple(moves)
         return found
 
-    def _cheapest(self, layer: int, outputs: Demands) -> list[tuple[Group, list[tuple[Tree, int]]]]:
+    def _all_ways(self, layer: int, outputs: Demands) -> Iterator[Move]:
+        """Under limits: every group with its front of choices."""
+        for group in self.groups[layer]:
+            choices = tuple(self._choice(*way, outputs) for way in self._fronts(group.options, outputs))
+            if choices:
+                yield Move(group.cover, group.first, group.device, group.inputs, choices)
+
+    def _cheapest(self, layer: int, outputs: Demands) -> Iterator[Move]:
         """Without limits: the groups no other one beats, each with its cheapest option."""
         table = self._tables[layer]
         if table is None:
@@ -148,18 +151,20 @@ class Moves:
         time = table.times
         for rank, mask in outputs:
             if rank not in table.made:
-                return []
+                return
             time = time + np.append(self.trees[rank].times(mask), UNREACHABLE)[table.made[rank]]
         if not len(time):
-            return []
+            return
         alive = self._undominated(layer, np.minimum.reduceat(time, table.begins))
-        found = []
         for i in np.flatnonzero(alive).tolist():
             group = self.groups[layer][i]
-            first = table.begins[i]
-            number = group.options[int(time[first : first + len(group.options)].argmin())]
-            found.append((group, self._fronts([number], outputs)))
-        return found
+            first = int(table.begins[i])
+            best = int(time[first : first + len(group.options)].argmin())
+            number = group.options[best]
+            made = self._made[number]
+            trees = tuple((rank, made[rank], mask, None) for rank, mask in outputs)
+            choice = Choice(int(time[first + best]), (), number, trees)
+            yield Move(group.cover, group.first, group.device, group.inputs, (choice,))
 
     def _table(self, layer: int) -> Table:
         groups = self.groups[layer]
@@ -171,10 +176,6 @@ class Moves:
             np.cumsum([0, *(len(group.options) for group in groups[:-1])]),
             {rank: np.array([at.get(self._made[n].get(rank, -1), -1) for n in numbers]) for rank in ranks},
         )
-
-    def _move(self, group: Group, ways: list[tuple[Tree, int]], outputs: Demands) -> Move:
-        choices = tuple(self._choice(*way, outputs) for way in ways)
-        return Move(group.cover, group.first, group.device, group.inputs, choices)
 
     def forced(self, number: int, outputs: Demands) -> tuple[Move, ...]:
         """The same with one option only."""

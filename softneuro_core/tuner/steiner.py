@@ -140,9 +140,10 @@ class Trees:
             self._times[wanted] = found
         return found
 
-    def edges(self, made: int, wanted: int, tree: Tree) -> tuple[tuple[int, int], ...]:
-        """The conversions of a tree that :meth:`front` gave, in an order they can run."""
-        found = tree.edges() if self._caps else self._lookup(made, wanted)
+    def edges(self, made: int, wanted: int, tree: Tree | None = None) -> tuple[tuple[int, int], ...]:
+        """The conversions of a tree that :meth:`front` gave, in an order they can run; without limits those of a
+        cheapest one, whatever ``tree`` says."""
+        found = tree.edges() if self._caps and tree is not None else self._lookup(made, wanted)
         return runnable(found, made, wanted)
 
     def _all_paths(self) -> np.ndarray:

@@ -41,6 +41,16 @@ def test_light_net_at_24_specs_on_two_devices(name: str) -> None:
     assert_equal_to_ilp(light_problem(name, 24, 2, SEGMENT_NS))
 
 
+@pytest.mark.parametrize(("count", "devices", "most"), [(12, 1, 10_000), (24, 2, 40_000)])
+@pytest.mark.parametrize("name", LIGHT_NETS)
+def test_light_net_is_proven_within_few_states(name: str, count: int, devices: int, most: int) -> None:
+    """Where the layers of inception_v2 are walked one by one, it takes 115,732 states at 12 specs."""
+    problem = light_problem(name, count, devices, SEGMENT_NS if devices > 1 else 0)
+    selection = ExactTuner(max_states=most, use_ilp=False).select(problem)
+    assert (selection.method, selection.exact) == ("dp", True)
+    assert (selection.time_ns, selection.uses) == price(problem, selection.chosen, selection.conversions)
+
+
 @pytest.mark.parametrize("net", [yolo(), nasnet(), dense_block()], ids=["yolo", "nasnet", "densenet"])
 def test_synthetic_net_at_12_specs_on_two_devices(net: Topology) -> None:
     assert_equal_to_ilp(problem_of(net, Specs(12, 2), 1, {1: SEGMENT_NS}))
