@@ -236,7 +236,7 @@ if os.geteuid() == 0:
 def _as_stranger(code: str, folder: Path) -> str:
     """Output of Python code run by a user without rights (root may write everywhere, so it steps down)."""
     for parent in (folder, *folder.parents):
-        if parent.name.startswith(("pytest-", "test_")):
+        if parent.name.startswith(("pytest-", "popen-", "test_")):
             parent.chmod(0o755)
     command = [sys.executable, "-c", _STEP_DOWN + textwrap.dedent(code)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
