@@ -14,8 +14,9 @@ start among them. With ``f`` the least paid per state,
                                                       + segment(device of o) if it is not the device of S.
 
 A run of one device is paid by its last step, which is the same sum. (An option of a contracted problem, see
-:mod:`chains`, stands for several steps: its last device meets that of S, its first is that of ``S after o``.) A layer in ``cover`` is passed; the state dies
-if a value that layer would have made is wanted. At the end the trees of the graph inputs are paid.
+:mod:`chains`, stands for several steps: its last device meets that of S, its first is that of ``S after o``.) A
+layer in ``cover`` is passed; the state dies if a value that layer would have made is wanted. At the end the trees of
+the graph inputs are paid.
 
 Forgetting states (*dominance*): state b beats a if every completion of a can be turned into one of b that is no
 dearer in total. Take any completion of a; b can use the same steps if it covers the same layers and demands no
