@@ -282,5 +282,10 @@ def _as_seen(tuned: Tuned, isolated: Prices, seen: InPlace) -> Tuned:
     chosen = chosen_candidates(tuned.form, tuned.selection)
     alone = sum(isolated.kernels[c].time_ns for c in chosen) / 1000
     alone += sum(s.us for s in plan.steps if isinstance(s, AdapterStep))
-    predictions = {"isolated_us": alone, "in_situ_us": sum(seen.step_us), "whole_us": seen.whole_us, "best_us": seen.best_us}
+    predictions = {
+        "isolated_us": alone,
+        "in_situ_us": sum(seen.step_us),
+        "whole_us": seen.whole_us,
+        "best_us": seen.best_us,
+    }
     return replace(tuned, plan=replace(plan, steps=steps, predicted_us=seen.whole_us, predictions=predictions))

@@ -1,4 +1,4 @@
-"""Everything this plugin offers, through the kit: every fourth case of each routine, and all of them in the long run."""
+"""What this plugin offers, through the kit: every fourth case of each routine, and all of them in the long run."""
 
 import pytest
 import softneuro_cpu_numba
