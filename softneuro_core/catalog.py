@@ -21,6 +21,7 @@ from softneuro_core.errors import PluginError, Unavailable
 from softneuro_core.operators import Operator
 from softneuro_core.passes import Pass
 from softneuro_core.routine import Adapter, Call, Routine
+from softneuro_core.versions import version_of
 
 ENTRY_POINT_GROUP = "softneuro"
 BUILTIN = "core"
@@ -118,7 +119,7 @@ def load_plugins(
     if knobs.TRACE.get() == "1":
         manager.trace.root.setwriter(lambda text: print(text, end="", file=sys.stderr))
         manager.enable_tracing()
-    infos = {BUILTIN: _register(manager, PluginInfo(BUILTIN, _core_version(), "softneuro-core"), builtin)}
+    infos = {BUILTIN: _register(manager, PluginInfo(BUILTIN, version_of("softneuro-core"), "softneuro-core"), builtin)}
     chosen = knobs.PLUGINS.names() if only is None else frozenset(only)
     refused = frozenset(disable) | (knobs.DISABLE.names() or frozenset())
     for entry in _entry_points():
@@ -170,13 +171,6 @@ def _imported(origin: ModuleOrigin) -> ModuleType:
     sys.modules[origin.module] = module
     spec.loader.exec_module(module)
     return module
-
-
-def _core_version() -> str:
-    try:
-        return importlib.metadata.version("softneuro-core")
-    except importlib.metadata.PackageNotFoundError:  # run from a source tree that was never installed
-        return ""
 
 
 def _entry_points() -> list[importlib.metadata.EntryPoint]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from softneuro_core import estimate
+from softneuro_core.assembly import assemble, machine_of, plan_bodies, shapes_of
 from softneuro_core.candidates import Candidate, Request, enumerate_adapters, enumerate_candidates
 from softneuro_core.catalog import Catalog
 from softneuro_core.errors import PlanError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import KernelStep, Plan, fingerprint
 from softneuro_core.selection import Price, Prices, formulate
-from softneuro_core.spec import OBJECT
 
 TRANSFER_BONUS = 0.01
 """In a transferred plan the old choice looks a hundred times cheaper: it wins wherever it is legal, and the solver
@@ -25,14 +25,15 @@ class ModelMismatch(PlanError):
     strict = True
 
 
-def shapes_of(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """Input shapes a plan is for."""
-    return {v.name: v.static_shape for v in graph.inputs if v.is_static and v.dtype is not OBJECT}
-
-
 def check_plan(graph: Graph, plan: Plan, catalog: Catalog) -> list[str]:
     """Raises :class:`PlanError` for a difference that changes results or legality; returns notes on what only changes
     speed. (Whether each step is still offered is checked when it is prepared.)"""
+    if set(plan.shapes) != set(shapes_of(graph)):
+        raise ModelMismatch(
+            f"the plan was made for another model, with inputs {sorted(plan.shapes)}",
+            file=graph.name,
+            remedy="tune this model",
+        )
     if dict(plan.shapes) != shapes_of(graph):
         raise PlanError(
             f"the plan is for input shapes {dict(plan.shapes)}, the model has {shapes_of(graph)}",
@@ -77,15 +78,8 @@ def _machine_notes(plan: Plan, catalog: Catalog) -> list[str]:
     return [f"the plan's predictions are from another machine ({', '.join(differing)})"] if differing else []
 
 
-def machine_of(catalog: Catalog) -> dict[str, str]:
-    """Fingerprint of every device."""
-    return {name: device.fingerprint() for name, device in catalog.devices.items()}
-
-
 def transfer(graph: Graph, plan: Plan, catalog: Catalog, threads: int) -> Plan:
     """The plan's choices on another shape, or with routines missing: kept wherever they are legal."""
-    from softneuro_core.tuning import assemble, plan_bodies
-
     request = replace(Request.from_json(plan.request), force=(), limits={})  # bans and accuracy still hold
     found = enumerate_candidates(graph, catalog, threads, request)
     wanted = {s.layers: s for s in plan.kernel_steps}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from softneuro_core.assembly import shapes_of
 from softneuro_core.catalog import Catalog, load_plugins
 from softneuro_core.device import usable_cores
 from softneuro_core.errors import InputError, SoftneuroError
@@ -18,7 +19,7 @@ from softneuro_core.executable import Executable
 from softneuro_core.graph import Graph, Value
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.program import Program, prepare
-from softneuro_core.replay import check_plan, shapes_of, transfer
+from softneuro_core.replay import check_plan, transfer
 from softneuro_core.spec import OBJECT
 
 

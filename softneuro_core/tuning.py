@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from softneuro_core.assembly import assemble
 from softneuro_core.candidates import Candidates, Request, enumerate_candidates
 from softneuro_core.catalog import Catalog, load_plugins
 from softneuro_core.costs import CostDatabase
 from softneuro_core.device import usable_cores
 from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
-from softneuro_core.plan import AdapterStep, Plan, fingerprint
+from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.pricing import Correction, Pricing, corrected
 from softneuro_core.profiling.in_place import InPlace
-from softneuro_core.profiling.keys import library_versions
 from softneuro_core.progress import Progress, Silent
-from softneuro_core.replay import machine_of, shapes_of
-from softneuro_core.selection import Formulation, Prices, chosen_candidates, formulate, plan_steps
+from softneuro_core.selection import Formulation, Prices, chosen_candidates, formulate
 from softneuro_core.tuner import Selection, Tuner
 from softneuro_core.tuner.exact import ExactTuner
 
@@ -175,56 +174,6 @@ def explain_infeasible(error: SelectionError, form: Formulation) -> SelectionErr
     numbers = {str(i): layer.name for i, layer in enumerate(form.graph.layers)}
     layer = numbers.get(error.layer or "", error.layer)
     return SelectionError(error.cause, file=form.graph.name, layer=layer, remedy=error.remedy)
-
-
-def assemble(
-    form: Formulation,
-    selection: Selection,
-    catalog: Catalog,
-    threads: int,
-    bodies: Mapping[str, Plan],
-    request: Request | None = None,
-) -> Plan:
-    """The Plan of a selection, with its certificate."""
-    steps = plan_steps(form, selection)
-    names = {s.adapter if isinstance(s, AdapterStep) else s.routine for s in steps}
-    owners = {name: catalog.owners[name] for name in sorted(names)}
-    unmeasured = sum(s.source == "estimate" for s in steps)
-    clocks = {catalog.devices[n.partition("/")[0]].clock_name for n in names}
-    notes = [f"{unmeasured} of {len(steps)} steps are unprofiled: their times are estimates"] if unmeasured else []
-    notes += [f"times of the {clock} clock are simulated" for clock in sorted(clocks - {"wall"})]
-    return Plan(
-        model=fingerprint(form.graph),
-        shapes=shapes_of(form.graph),
-        threads=threads,
-        steps=steps,
-        predicted_us=selection.time_ns / 1000,
-        certificate={
-            "exact": selection.exact,
-            "lower_bound_us": selection.lower_bound_ns / 1000,
-            "gap": selection.gap,
-            "method": selection.method,
-            "states": selection.states,
-            "costs": form.prices.digest(),
-        },
-        machine=machine_of(catalog),
-        routines={name: {"plugin": o.name, "version": o.version, "code": o.code_hash} for name, o in owners.items()},
-        libraries=dict(library_versions()),
-        bodies=dict(bodies),
-        notes=tuple(notes),
-        request=(request or Request()).to_json(),
-        predictions={"isolated_us": selection.time_ns / 1000},
-    )
-
-
-def plan_bodies(graph: Graph, make: Callable[[Graph, str], Plan | None]) -> dict[str, Plan]:
-    """A plan for every body of control flow in the graph, by ``layer.attribute``."""
-    made = {
-        f"{layer.name}.{attribute}": make(body, f"{layer.name}.{attribute}")
-        for layer in graph.layers
-        for attribute, body in layer.bodies.items()
-    }
-    return {key: plan for key, plan in made.items() if plan is not None}
 
 
 def _settle_in_place(found: Candidates, prices: Prices, task: _Task, first: Tuned, pricing: Pricing) -> Tuned:

@@ -27,14 +27,20 @@ LAZY_ONLY = {"scipy": ("tuner/ilp.py",), "PIL": ("images.py",)}
 MAX_LINES = 600
 
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("Words: what everything speaks of", ("errors", "files", "knobs", "progress", "spec", "graph", "operators")),
+    (
+        "Words: what everything speaks of",
+        ("errors", "files", "knobs", "progress", "versions", "spec", "graph", "operators"),
+    ),
     (
         "Contracts: what plugins implement, and how they are found",
         ("device", "routine", "hookspecs", "passes", "catalog", "descriptor", "scaffold"),
     ),
     ("What the core brings: the reference, control flow, plain adapters", ("export", "builtin")),
     ("From file to graph: import and passes", ("passes.*", "importer", "epilogue", "images")),
-    ("Choice: candidates, the exact tuner, the plan", ("tuner", "plan", "candidates", "estimate", "selection")),
+    (
+        "Choice: candidates, the exact tuner, the plan",
+        ("tuner", "plan", "candidates", "estimate", "selection", "assembly"),
+    ),
     ("Execution: prepare, memory, bind, run", ("memory", "slots", "program", "executable", "replay", "session")),
     ("Measurement: profiling in workers, costs, tune", ("rig", "profiling", "costs", "pricing", "worker", "tuning")),
     ("For people: reports", ("report", "onnx_backend")),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from softneuro_core.assembly import shapes_of
 from softneuro_core.candidates import Request
 from softneuro_core.catalog import Catalog, load_plugins
 from softneuro_core.cli import feeds
@@ -16,7 +17,6 @@ from softneuro_core.graph import Graph
 from softneuro_core.importer import load
 from softneuro_core.plan import Plan
 from softneuro_core.program import Program, prepare
-from softneuro_core.replay import shapes_of
 from softneuro_core.session import Session
 from softneuro_core.tuning import tune_fully
 

@@ -7,25 +7,22 @@ weights only types and shapes, so that identical layers share one key.
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 
-from softneuro_core.catalog import BUILTIN, Catalog
+from softneuro_core.catalog import Catalog
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Adapter, Offer
 from softneuro_core.spec import TensorSpec
+from softneuro_core.versions import library_versions
 
 METHOD = 1
 """Number of the way times are measured; another way gives other keys, so the two never mix."""
-LIBRARIES = ("numpy", "onnx", "numba", "llvmlite")
 BY_VALUE_ELEMENTS = 64
 """Integer constants up to this size (axes, shapes, pads) stand in the key by value."""
 
@@ -99,21 +96,6 @@ def _circumstances(routine: str, devices: Iterable[str], catalog: Catalog, threa
         "machine": {name: catalog.devices[name].fingerprint() for name in sorted({*devices, "cpu"})},
         "libraries": dict(library_versions()),
     }
-
-
-@cache
-def library_versions() -> tuple[tuple[str, str], ...]:
-    """Versions of what generates or runs code, read without importing it."""
-    found = {"python": platform.python_version(), BUILTIN: _version("softneuro-core")}
-    found.update({name: _version(name) for name in LIBRARIES})
-    return tuple((name, version) for name, version in found.items() if version)
-
-
-def _version(distribution: str) -> str:
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def region_signature(region: Region) -> dict[str, Any]:

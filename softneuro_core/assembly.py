@@ -1,0 +1,74 @@
+"""A selection written down as a Plan, with its certificate and where everything in it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from softneuro_core.candidates import Request
+from softneuro_core.catalog import Catalog
+from softneuro_core.graph import Graph
+from softneuro_core.plan import AdapterStep, Plan, fingerprint
+from softneuro_core.selection import Formulation, plan_steps
+from softneuro_core.spec import OBJECT
+from softneuro_core.tuner import Selection
+from softneuro_core.versions import library_versions
+
+
+def assemble(
+    form: Formulation,
+    selection: Selection,
+    catalog: Catalog,
+    threads: int,
+    bodies: Mapping[str, Plan],
+    request: Request | None = None,
+) -> Plan:
+    """The Plan of a selection, with its certificate."""
+    steps = plan_steps(form, selection)
+    names = {s.adapter if isinstance(s, AdapterStep) else s.routine for s in steps}
+    owners = {name: catalog.owners[name] for name in sorted(names)}
+    unmeasured = sum(s.source == "estimate" for s in steps)
+    clocks = {catalog.devices[n.partition("/")[0]].clock_name for n in names}
+    notes = [f"{unmeasured} of {len(steps)} steps are unprofiled: their times are estimates"] if unmeasured else []
+    notes += [f"times of the {clock} clock are simulated" for clock in sorted(clocks - {"wall"})]
+    return Plan(
+        model=fingerprint(form.graph),
+        shapes=shapes_of(form.graph),
+        threads=threads,
+        steps=steps,
+        predicted_us=selection.time_ns / 1000,
+        certificate={
+            "exact": selection.exact,
+            "lower_bound_us": selection.lower_bound_ns / 1000,
+            "gap": selection.gap,
+            "method": selection.method,
+            "states": selection.states,
+            "costs": form.prices.digest(),
+        },
+        machine=machine_of(catalog),
+        routines={name: {"plugin": o.name, "version": o.version, "code": o.code_hash} for name, o in owners.items()},
+        libraries=dict(library_versions()),
+        bodies=dict(bodies),
+        notes=tuple(notes),
+        request=(request or Request()).to_json(),
+        predictions={"isolated_us": selection.time_ns / 1000},
+    )
+
+
+def plan_bodies(graph: Graph, make: Callable[[Graph, str], Plan | None]) -> dict[str, Plan]:
+    """A plan for every body of control flow in the graph, by ``layer.attribute``."""
+    made = {
+        f"{layer.name}.{attribute}": make(body, f"{layer.name}.{attribute}")
+        for layer in graph.layers
+        for attribute, body in layer.bodies.items()
+    }
+    return {key: plan for key, plan in made.items() if plan is not None}
+
+
+def shapes_of(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """Input shapes a plan is for."""
+    return {v.name: v.static_shape for v in graph.inputs if v.is_static and v.dtype is not OBJECT}
+
+
+def machine_of(catalog: Catalog) -> dict[str, str]:
+    """Fingerprint of every device."""
+    return {name: device.fingerprint() for name, device in catalog.devices.items()}
