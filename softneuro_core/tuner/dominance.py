@@ -14,7 +14,8 @@ from softneuro_core.tuner.moves import Demands, Moves
 from softneuro_core.tuner.pareto import Uses, add, within
 
 BLOCKS = (16, 64, 256)
-"""States compared at once with all that follow them, at first and then: the best few beat most of the others."""
+"""States compared at once with all that follow them, at first and then, if there are more than the last of these:
+the best few beat most of the others."""
 
 
 class Entry(NamedTuple):
@@ -60,15 +61,14 @@ class Dominance:
         position = np.empty(len(order), dtype=np.int64)
         position[order] = np.arange(len(order))
         rest, kept = order, []
-        blocks = itertools.chain(BLOCKS, itertools.repeat(BLOCKS[-1]))
+        few = len(rest) <= BLOCKS[-1]
+        blocks = itertools.chain(() if few else BLOCKS, itertools.repeat(BLOCKS[-1]))
         while len(rest):
             best = rest[: next(blocks)]
             slack = cost[rest] - cost[best, None]
             slack -= np.where(device[rest] == device[best, None], 0, segment[rest])
             for between, number in columns:
-                wanted, row = np.unique(number[best], return_inverse=True)
-                held, column = np.unique(number[rest], return_inverse=True)
-                slack -= between.gaps(wanted, held)[row[:, None], column]
+                slack -= between.each(number[best], number[rest])
             beats = (slack >= 0) & (position[rest] > position[best, None])
             if self.moves.caps:
                 beats &= (uses[rest] >= uses[best, None]).all(axis=2)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,49 +20,71 @@ Matrix = np.ndarray
 """int64 [wanted, held]."""
 
 
+FEW = 64
+"""Sets whose gaps are all computed at once; of thousands, most are never compared."""
+
+
 class Between(abc.ABC):
-    """The bounds from any to any of a few sets, on demand: of thousands, most are never compared."""
+    """The bounds from any to any of some sets, on demand."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._all: Matrix | None = None
+
+    def each(self, wanted: np.ndarray, held: np.ndarray) -> Matrix:
+        """:meth:`gaps` where numbers stand many times."""
+        if self._count <= FEW:
+            if self._all is None:
+                every = np.arange(self._count)
+                self._all = self.gaps(every, every)
+            return self._all[wanted[:, None], held]
+        rows, row = np.unique(wanted, return_inverse=True)
+        columns, column = np.unique(held, return_inverse=True)
+        return self.gaps(rows, columns)[row[:, None], column]
 
     @abc.abstractmethod
     def gaps(self, wanted: np.ndarray, held: np.ndarray) -> Matrix:
         """int64 [wanted, held], both by the number of the set, :data:`UNREACHABLE` for no bound."""
 
 
-@dataclass(frozen=True, slots=True)
 class Open(Between):
     """Values that may still be read: every new spec is converted to from the nearest one held. (The tree
     ``extension(held -> wanted)`` may be cheaper; its sum over separate paths is as good a bound.)"""
 
-    members: np.ndarray
-    """int64 [set, spec], 1 for members."""
-    nearest: np.ndarray
-    """int64 [set, spec], the time from the nearest member."""
+    def __init__(self, members: np.ndarray, nearest: np.ndarray) -> None:
+        super().__init__(len(members))
+        self._members = members
+        """int64 [set, spec], 1 for members."""
+        self._nearest = nearest
+        """int64 [set, spec], the time from the nearest member."""
 
     def gaps(self, wanted: np.ndarray, held: np.ndarray) -> Matrix:
-        return np.minimum(self.members[wanted] @ self.nearest[held].T, UNREACHABLE)
+        return np.minimum(self._members[wanted] @ self._nearest[held].T, UNREACHABLE)
 
 
-@dataclass(frozen=True, slots=True)
 class Closed(Between):
     """Values nobody will read any more: the worst difference of exact trees, less the difference of what is due."""
 
-    trees: np.ndarray
-    """int64 [set, maker]."""
-    due: np.ndarray
-    """int64 [set]: the least of its trees, to be paid in any case."""
-    is_empty: np.ndarray
-    """bool [set]."""
+    def __init__(self, trees: np.ndarray, is_empty: np.ndarray) -> None:
+        super().__init__(len(trees))
+        self.due = trees.min(axis=1)
+        """int64 [set]: the least of its trees, to be paid in any case."""
+        self._trees = trees
+        """int64 [set, maker]."""
+        self._is_empty = is_empty
+        """bool [set]."""
 
     def gaps(self, wanted: np.ndarray, held: np.ndarray) -> Matrix:
-        trees, other = self.trees[wanted], self.trees[held]
+        trees, other = self._trees[wanted], self._trees[held]
         other = np.where(other >= UNREACHABLE, 2 * UNREACHABLE, other)  # where the other has no plan, nothing is lost
-        gap = np.subtract.outer(trees[:, 0], other[:, 0])
-        for maker in range(
-            1, trees.shape[1]
-        ):  # one matrix at a time: all at once fit no cache, and took 5 times longer
-            np.maximum(gap, np.subtract.outer(trees[:, maker], other[:, maker]), out=gap)
+        if len(wanted) <= FEW >= len(held):
+            gap = (trees[:, None, :] - other[None, :, :]).max(axis=2)
+        else:  # one matrix at a time: all at once fit no cache, and took five times longer
+            gap = np.subtract.outer(trees[:, 0], other[:, 0])
+            for maker in range(1, trees.shape[1]):
+                np.maximum(gap, np.subtract.outer(trees[:, maker], other[:, maker]), out=gap)
         gap += self.due[held] - self.due[wanted][:, None]
-        gap[~self.is_empty[wanted][:, None] & self.is_empty[held]] = UNREACHABLE
+        gap[~self._is_empty[wanted][:, None] & self._is_empty[held]] = UNREACHABLE
         return np.minimum(gap, UNREACHABLE, out=gap)
 
 
@@ -83,7 +104,7 @@ class Gaps:
     def closed(self, masks: Sequence[int], makers: tuple[int, ...]) -> Closed:
         """The bounds once nobody will read it, made in one of ``makers``. No mask may be :data:`LARGE`."""
         trees = np.stack([self._trees_from(mask, makers) for mask in masks])
-        return Closed(trees, trees.min(axis=1), np.array([mask == 0 for mask in masks]))
+        return Closed(trees, np.array([mask == 0 for mask in masks]))
 
     def nearest(self, mask: int) -> np.ndarray:
         """Time to each spec from the nearest in ``mask``."""
