@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from softneuro_core import estimate
 from softneuro_core.builtin.control import ControlRoutine
 from softneuro_core.candidates import AdapterChoice, Candidate, Candidates, enumerate_adapters
@@ -37,10 +39,11 @@ class Pricing:
         progress: Progress,
         sample: Mapping[str, Any] | None,
         clocks: Mapping[str, float],
+        measuring: bool = True,
     ) -> None:
         self._found, self._catalog, self._threads = found, catalog, threads
         self._database, self._progress, self._sample = database, progress, sample
-        self._clocks = {"wall": 1.0, **clocks}
+        self._clocks, self._measuring = {"wall": 1.0, **clocks}, measuring
         self._adapters = enumerate_adapters(found, catalog, found.problems)
         self._kernel_keys = {
             c: cost_key(c.region, c.routine.name, c.offer, catalog, threads)
@@ -83,10 +86,20 @@ class Pricing:
         captured = body.inputs[len(body.inputs) - _captured_count(layer, body) :]
         outer = {v.name: v for v in layer.captures}
         known = [v for v in captured if v.name in outer and not outer[v.name].is_constant]
-        if not known or self._profiler is None:
+        if not known or not self._measuring:
             return None
         self.values.ensure_values([outer[v.name] for v in known])
-        return {v.name: self.values.array(outer[v.name]) for v in known}
+        return {v.name: self.values.array(outer[v.name]) for v in known if self.values.stored(outer[v.name])}
+
+    def _taken(self, layer: Layer) -> str | None:
+        """The branch of an If that the sample takes; None if nothing may be computed to find out."""
+        condition = layer.inputs[0] if layer.type == "If" else None
+        if condition is None or not self._measuring:
+            return None
+        self.values.ensure_values([condition])
+        if self.values.stored(condition) is None:
+            return None
+        return "then_branch" if np.asarray(self.values.array(condition)).reshape(-1)[0] else "else_branch"
 
     def measure(self, deadline: float | None) -> None:
         """Measures what the database lacks, the most valuable first, until done or past the deadline."""
@@ -110,7 +123,7 @@ class Pricing:
         kernels: dict[Candidate, Price] = {}
         for candidate in self._found:
             if isinstance(candidate.routine, ControlRoutine):
-                kernels[candidate] = _control_price(candidate, bodies)
+                kernels[candidate] = _control_price(candidate, bodies, self._taken(candidate.region.exit))
             elif (price := self._kernel_price(candidate)) is not None:
                 kernels[candidate] = price
         adapters = {a: p for a in self._adapters if (p := self._adapter_price(a)) is not None}
@@ -149,10 +162,11 @@ def _captured_count(layer: Layer, body: Graph) -> int:
     return len(body.inputs) if layer.type == "If" else len(body.inputs) - len(layer.inputs)
 
 
-def _control_price(candidate: Candidate, bodies: Mapping[str, Plan]) -> Price:
-    """The dearer branch of an If; a Loop's or Scan's body times its turns where they are constant (else once)."""
+def _control_price(candidate: Candidate, bodies: Mapping[str, Plan], taken: str | None) -> Price:
+    """The branch of an If that is taken (the dearer one if that is not known); the body of a Loop or Scan times its
+    turns where they are constant (else once)."""
     layer = candidate.region.exit
-    plans = [bodies[f"{layer.name}.{attribute}"] for attribute in layer.bodies]
+    plans = [bodies[f"{layer.name}.{attribute}"] for attribute in ([taken] if taken else layer.bodies)]
     once = max((p.predicted_us * 1000 for p in plans), default=0.0)
     return Price(CONTROL_STEP_NS + round(once * estimate.turns(layer)), source="bodies")
 

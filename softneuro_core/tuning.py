@@ -130,12 +130,12 @@ def tune_fully(
 def _tune(graph: Graph, task: _Task, sample: Mapping[str, Any] | None) -> Tuned:
     found = enumerate_candidates(graph, task.catalog, task.threads, task.request)
     with Pricing(
-        found, task.catalog, task.threads, task.database, task.progress, sample, task.request.clocks
+        found, task.catalog, task.threads, task.database, task.progress, sample, task.request.clocks, task.measure
     ) as pricing:
-        bodies = _tune_bodies(graph, task, pricing)
-        plans = {key: tuned.plan for key, tuned in bodies.items()}
         if task.measure:
             pricing.measure(task.deadline)
+        bodies = _tune_bodies(graph, task, pricing)
+        plans = {key: tuned.plan for key, tuned in bodies.items()}
         prices = pricing.prices(plans)
         tuned = _select(found, prices, task, plans, bodies)
         if task.measure and not _is_over(task):
@@ -148,7 +148,8 @@ def _is_over(task: _Task) -> bool:
 
 
 def _tune_bodies(graph: Graph, task: _Task, pricing: Pricing) -> dict[str, Tuned]:
-    """Bodies of control flow are graphs of their own, tuned first, on the values the outer graph hands them."""
+    """Bodies of control flow are graphs of their own, tuned on the values the outer graph hands them (so after it:
+    these are known once something of it had to be measured)."""
     request = replace(task.request, force=(), forbid=tuple(f for f in task.request.forbid if "@" not in f), limits={})
     return {
         f"{layer.name}.{attribute}": _tune(body, replace(task, request=request), pricing.body_sample(layer, body))

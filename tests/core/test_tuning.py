@@ -7,16 +7,19 @@ from pathlib import Path
 
 import fake_device
 import numpy as np
+import onnx
 import pytest
 import simulated_device
+from onnx import helper
 
 import softneuro_core as sn
 from softneuro_core.candidates import Request
 from softneuro_core.costs import CostDatabase
 from softneuro_core.errors import InputError, PlanError, SelectionError
 from softneuro_core.plan import AdapterStep
+from softneuro_core.pricing import CONTROL_STEP_NS
 from softneuro_core.tuning import Tuned, tune_fully
-from tests.core.models import expected, image, residual
+from tests.core.models import FLOAT, expected, image, residual
 
 SEGMENT_US = fake_device.FakeDevice().segment_us
 
@@ -177,3 +180,42 @@ def test_a_used_up_budget_still_gives_a_plan(catalog: sn.Catalog) -> None:
         plan = sn.tune(graph, threads=1, budget_s=0.01, catalog=catalog, database=empty)
     assert any("unprofiled" in note for note in plan.notes)
     _check(plan, catalog)
+
+
+def _branching() -> onnx.ModelProto:
+    """An If between Relu and two products, over a captured value."""
+
+    def branch(name: str, nodes: list[onnx.NodeProto]) -> onnx.GraphProto:
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(f"{name}_y", FLOAT, [32, 32])])
+
+    then = branch("cheap", [helper.make_node("Relu", ["h"], ["cheap_y"], "cheap_relu")])
+    products = [
+        helper.make_node("MatMul", ["h", "h"], ["p"], "first"),
+        helper.make_node("MatMul", ["p", "h"], ["dear_y"], "second"),
+    ]
+    nodes = [
+        helper.make_node("Neg", ["x"], ["h"], "neg"),
+        helper.make_node("If", ["c"], ["y"], "if", then_branch=then, else_branch=branch("dear", products)),
+    ]
+    inputs = [
+        helper.make_tensor_value_info("x", FLOAT, [32, 32]),
+        helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, []),
+    ]
+    graph = helper.make_graph(nodes, "if", inputs, [helper.make_tensor_value_info("y", FLOAT, [32, 32])])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+@pytest.mark.parametrize(("condition", "body"), [(True, "if.then_branch"), (False, "if.else_branch")])
+def test_an_if_costs_what_the_branch_taken_costs(
+    condition: bool, body: str, catalog: sn.Catalog, database: CostDatabase
+) -> None:
+    x = np.random.default_rng(3).standard_normal((32, 32)).astype(np.float32)
+    feeds = {"x": x, "c": np.array(condition)}
+    graph = sn.load(_branching(), catalog=catalog)
+    request = Request(force=("cpu/control@If",))
+    tuned = tune_fully(graph, request, threads=1, sample=feeds, catalog=catalog, database=database)
+    (price,) = [p for c, p in tuned.form.prices.kernels.items() if c.routine.name == "cpu/control"]
+    assert price.source == "bodies"
+    assert price.time_ns == CONTROL_STEP_NS + round(tuned.plan.bodies[body].predicted_us * 1000)
+    made = sn.Session(graph, tuned.plan, catalog=catalog).run(feeds)["y"]
+    np.testing.assert_allclose(made, np.maximum(-x, 0) if condition else -(x @ x @ x), rtol=1e-4, atol=1e-3)
