@@ -25,7 +25,8 @@ def assemble(
     """The Plan of a selection, with its certificate."""
     steps = plan_steps(form, selection)
     names = {s.adapter if isinstance(s, AdapterStep) else s.routine for s in steps}
-    owners = {name: catalog.owners[name] for name in sorted(names)}
+    operators = {layer.op for layer in form.graph.layers} & set(catalog.owners)
+    owners = {name: catalog.owners[name] for name in sorted(names | operators)}
     unmeasured = sum(s.source == "estimate" for s in steps)
     clocks = {catalog.devices[n.partition("/")[0]].clock_name for n in names}
     notes = [f"{unmeasured} of {len(steps)} steps are unprofiled: their times are estimates"] if unmeasured else []
@@ -54,14 +55,13 @@ def assemble(
     )
 
 
-def plan_bodies(graph: Graph, make: Callable[[Graph, str], Plan | None]) -> dict[str, Plan]:
+def plan_bodies(graph: Graph, make: Callable[[Graph, str], Plan]) -> dict[str, Plan]:
     """A plan for every body of control flow in the graph, by ``layer.attribute``."""
-    made = {
+    return {
         f"{layer.name}.{attribute}": make(body, f"{layer.name}.{attribute}")
         for layer in graph.layers
         for attribute, body in layer.bodies.items()
     }
-    return {key: plan for key, plan in made.items() if plan is not None}
 
 
 def shapes_of(graph: Graph) -> dict[str, tuple[int, ...]]:

@@ -154,6 +154,8 @@ def _check_offer(region: Region, offer: Offer) -> None:
             f"an offer has {len(offer.inputs)} input and {len(offer.outputs)} output specs, the region "
             f"{len(region.inputs)} and {len(region.outputs)}"
         )
+    if offer.inplace is not None and not 0 <= offer.inplace < len(offer.inputs):
+        raise ValueError(f"inplace={offer.inplace} is not the number of an input")
     for value, spec in zip(region.inputs + region.outputs, offer.inputs + offer.outputs, strict=True):
         if value.is_object != (spec.dtype is OBJECT):
             raise ValueError(f"value {value.name!r} cannot be stored as {spec}")

@@ -7,7 +7,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -76,7 +76,7 @@ class Catalog:
     passes: tuple[Pass, ...] = ()
     commands: tuple[Any, ...] = ()
     owners: Mapping[str, PluginInfo] = field(default_factory=dict)
-    """The plugin each routine or adapter name came from."""
+    """The plugin each routine, adapter or operator name came from."""
     link: Callable[[Target, Sequence[Call]], Callable[[], None] | None] = lambda target, calls: None
     recipe: Recipe | None = None
     """How :func:`load_plugins` made it; None for a catalog put together by hand."""
@@ -123,11 +123,18 @@ def load_plugins(
     chosen = knobs.PLUGINS.names() if only is None else frozenset(only)
     refused = frozenset(disable) | (knobs.DISABLE.names() or frozenset())
     for entry in _entry_points():
-        infos[entry.name] = _load_entry(manager, entry, chosen, refused)
+        infos[_unused(entry.name, infos)] = _load_entry(manager, entry, chosen, refused)
     given = modules if isinstance(modules, Mapping) else {_module_name(m): m for m in modules}
     for name, module in given.items():
-        infos[name] = _register(manager, PluginInfo(name), module)
+        infos[_unused(name, infos)] = _register(manager, PluginInfo(name), module)
     return replace(_collect(manager, infos), recipe=_recipe(chosen, refused, given))
+
+
+def _unused(name: str, taken: Collection[str]) -> str:
+    """A key for a plugin whose name another one has: it is listed as failed beside it, not in its place."""
+    while name in taken:
+        name += "'"
+    return name
 
 
 def rebuild(recipe: Recipe) -> Catalog:
@@ -214,7 +221,7 @@ def _register(manager: pluggy.PluginManager, info: PluginInfo, module: Any) -> P
         manager.register(module, info.name)
         manager.check_pending()
     except (pluggy.PluginValidationError, ValueError) as error:
-        if manager.has_plugin(info.name):
+        if manager.get_plugin(info.name) is module:  # a second plugin of this name must not take the first one along
             manager.unregister(name=info.name)
         return replace(info, status="failed", reason=str(error))
     hooks = tuple(sorted(caller.name for caller in manager.get_hookcallers(module) or ()))
@@ -288,7 +295,7 @@ def _collect_plugin(manager: pluggy.PluginManager, info: PluginInfo, found: _Col
     except Exception as error:  # a stranger's hook may raise anything
         return _dropped(manager, info, "failed", f"{type(error).__name__}: {error}")
     info = replace(info, devices=tuple(mine.devices))
-    mine.owners = dict.fromkeys([*mine.routines, *mine.adapters], info)
+    mine.owners = dict.fromkeys([*mine.routines, *mine.adapters, *mine.operators], info)
     for kind in ("devices", "routines", "adapters", "operators", "owners"):
         getattr(found, kind).update(getattr(mine, kind))
     found.passes += mine.passes

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from softneuro_core.errors import PluginError
+from softneuro_core.errors import InputError, PluginError
 
 
 @dataclass(slots=True, eq=False)
@@ -155,6 +155,13 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def thread_count(wanted: int | None, default: int) -> int:
+    """``wanted``, or the default for None; raises :class:`InputError` for less than one."""
+    if wanted is not None and wanted < 1:
+        raise InputError(f"{wanted} threads cannot run anything", remedy="threads=1 or more, or None for the default")
+    return default if wanted is None else wanted
 
 
 @cache

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,9 @@ class Executable:
     def _bind(self, index: int, step: PreparedStep) -> Call:
         scratch = self.buffers.get(index)
         assert scratch is None or isinstance(scratch, Buffer)
-        return step.kernel.bind([self.buffers[s] for s in step.reads], [self.buffers[s] for s in step.writes], scratch)
+        reads, writes = [self.buffers[s] for s in step.reads], [self.buffers[s] for s in step.writes]
+        with _named(step.step.name, _label(step.step)):
+            return step.kernel.bind(reads, writes, scratch)
 
     def _link(self) -> list[tuple[Callable[[], None], str, str]]:
         """(callable, layer, routine) for every stretch of steps: one for a linked device run, else one a step."""
@@ -92,7 +95,7 @@ class Executable:
         except SoftneuroError:
             raise
         except Exception as error:
-            raise RunError(f"{routine} failed: {type(error).__name__}: {error}", layer=name) from error
+            raise _failure(error, name, routine) from error
         return self._results()
 
     def run_timed(self, arrays: Sequence[Any]) -> tuple[list[Any], list[tuple[int, int]]]:
@@ -103,8 +106,9 @@ class Executable:
         host = devices["cpu"]
         for step, call in zip(self.program.steps, self._calls, strict=True):
             start = host.now_ns()
-            call.run()
-            devices[step.device].synchronize()
+            with _named(step.step.name, _label(step.step)):
+                call.run()
+                devices[step.device].synchronize()
             times.append((start, host.now_ns()))
         return self._results(), times
 
@@ -125,6 +129,21 @@ class Executable:
                 buffer = self.buffers[Slot(value, value.host_spec)]
                 results.append(buffer.value if isinstance(buffer, ObjectBuffer) else buffer.array.copy())
         return results
+
+
+@contextmanager
+def _named(layer: str, routine: str) -> Iterator[None]:
+    """Whatever a plugin raises in here becomes one error naming the step."""
+    try:
+        yield
+    except SoftneuroError:
+        raise
+    except Exception as error:
+        raise _failure(error, layer, routine) from error
+
+
+def _failure(error: Exception, layer: str, routine: str) -> RunError:
+    return RunError(f"{routine} failed: {type(error).__name__}: {error}", layer=layer)
 
 
 def _label(step: Step) -> str:

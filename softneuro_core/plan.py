@@ -63,7 +63,7 @@ class Plan:
     """A complete, ordered choice for one graph at one set of input shapes.
 
     ``certificate`` states how sure the choice is: exact, lower bound, gap, solver, states and the hash of the cost
-    table it is exact for. ``routines`` maps every routine and adapter named to the plugin and code it came from.
+    table it is exact for. ``routines`` maps every routine, adapter and operator of a plugin to where it came from.
     ``bodies`` holds the plans of control-flow bodies, ``layer.attribute`` -> Plan.
     """
 
@@ -124,7 +124,7 @@ class Plan:
         remedy = "tune again: softneuro tune MODEL -o PLAN"
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise PlanError(f"is not a plan ({error})", file=file, remedy=remedy) from None
         if not isinstance(data, dict) or "softneuro_plan" not in data:
             raise PlanError("is not a plan (no 'softneuro_plan' entry)", file=file, remedy=remedy)
@@ -133,7 +133,7 @@ class Plan:
             raise PlanError(cause, file=file, remedy=remedy)
         try:
             return _plan_from(data)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             cause = f"is damaged ({type(error).__name__}: {error})"
             raise PlanError(cause, file=file, remedy=remedy) from None
 
@@ -161,7 +161,7 @@ def _block(lines: list[str], depth: int, brackets: str) -> str:
 
 
 def _step_json(step: Step) -> dict[str, Any]:
-    data = {k: v for k, v in asdict(step).items() if v not in ({}, "measured")}
+    data = {k: v for k, v in asdict(step).items() if (k, v) not in (("params", {}), ("source", "measured"))}
     data["us"] = round(step.us, 3)
     return data
 
@@ -175,7 +175,7 @@ def _plan_from(data: dict[str, Any]) -> Plan:
         predicted_us=float(data["predicted_us"]),
         certificate=dict(data["certificate"]),
         machine=dict(data["machine"]),
-        routines={str(k): dict(v) for k, v in data["routines"].items()},
+        routines={str(k): {p: str(v[p]) for p in ("plugin", "version", "code")} for k, v in data["routines"].items()},
         libraries=dict(data["libraries"]),
         bodies={str(k): _plan_from(v) for k, v in data["bodies"].items()},
         notes=tuple(map(str, data["notes"])),
@@ -186,9 +186,10 @@ def _plan_from(data: dict[str, Any]) -> Plan:
 
 def _step_from(data: dict[str, Any]) -> Step:
     if "adapter" in data:
-        return AdapterStep(
-            data["value"], data["adapter"], data["src"], data["dst"], float(data["us"]), data.get("source", "measured")
-        )
+        names = (str(data[part]) for part in ("value", "adapter", "src", "dst"))
+        return AdapterStep(*names, float(data["us"]), str(data.get("source", "measured")))
+    if not data["layers"]:
+        raise ValueError("a step without layers")
     return KernelStep(
         tuple(map(str, data["layers"])),
         str(data["routine"]),
@@ -196,7 +197,7 @@ def _step_from(data: dict[str, Any]) -> Step:
         tuple(map(str, data["outputs"])),
         dict(data.get("params", {})),
         float(data["us"]),
-        data.get("source", "measured"),
+        str(data.get("source", "measured")),
     )
 
 

@@ -118,7 +118,7 @@ class Pricing:
         guess = estimate.adapter_ns(choice)
         return AdapterJob(key, choice.value.name, choice.adapter.name, choice.src, choice.dst, guess)
 
-    def prices(self, bodies: Mapping[str, Plan]) -> Prices:
+    def prices(self, bodies: Mapping[str, Price]) -> Prices:
         """A price for every candidate and conversion that is not known to fail; the rest are left out, and told."""
         kernels: dict[Candidate, Price] = {}
         for candidate in self._found:
@@ -162,13 +162,14 @@ def _captured_count(layer: Layer, body: Graph) -> int:
     return len(body.inputs) if layer.type == "If" else len(body.inputs) - len(layer.inputs)
 
 
-def _control_price(candidate: Candidate, bodies: Mapping[str, Plan], taken: str | None) -> Price:
+def _control_price(candidate: Candidate, bodies: Mapping[str, Price], taken: str | None) -> Price:
     """The branch of an If that is taken (the dearer one if that is not known); the body of a Loop or Scan times its
-    turns where they are constant (else once)."""
+    turns where they are constant (else once). Weights and errors are those of whatever body may run."""
     layer = candidate.region.exit
-    plans = [bodies[f"{layer.name}.{attribute}"] for attribute in ([taken] if taken else layer.bodies)]
-    once = max((p.predicted_us * 1000 for p in plans), default=0.0)
-    return Price(CONTROL_STEP_NS + round(once * estimate.turns(layer)), source="bodies")
+    parts, turns = {attribute: bodies[f"{layer.name}.{attribute}"] for attribute in layer.bodies}, estimate.turns(layer)
+    once = parts[taken].time_ns if taken else max(p.time_ns for p in parts.values())
+    constants, error = sum(p.constant_bytes for p in parts.values()), max(p.error for p in parts.values())
+    return Price(CONTROL_STEP_NS + once * turns, constants, error * turns, "bodies")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from softneuro_core.builtin.control import ControlRoutine
+from softneuro_core.builtin.control import ControlKernel, ControlRoutine
 from softneuro_core.candidates import resolve
 from softneuro_core.catalog import Catalog
 from softneuro_core.errors import PlanError, ResourceError, SoftneuroError
@@ -50,7 +50,8 @@ class Program:
         """Memory of activations and scratch over all devices (an upper bound where there are no views)."""
         devices = self.catalog.devices
         whole = sum(life.nbytes for life in self.slots.lifetimes if not devices[life.device].supports_views)
-        return whole + sum(arena.nbytes for arena in self.arenas.values())
+        bodies = sum(s.kernel.activation_bytes for s in self.steps if isinstance(s.kernel, ControlKernel))
+        return whole + bodies + sum(arena.nbytes for arena in self.arenas.values())
 
 
 def prepare(graph: Graph, plan: Plan, catalog: Catalog, *, max_mem_bytes: int | None = None) -> Program:
@@ -159,7 +160,14 @@ def _prepare_adapter(step: AdapterStep, values: Mapping[str, Value], catalog: Ca
     adapter, value = catalog.adapters[step.adapter], values[step.value]
     src, dst = TensorSpec.parse(step.src), TensorSpec.parse(step.dst)
     device = step.adapter.partition("/")[0]
-    if not adapter.accepts(src, dst, value):
+    try:
+        is_accepted = adapter.accepts(src, dst, value)
+        kernel = adapter.prepare(src, dst, value, catalog.target(device, threads)) if is_accepted else None
+    except SoftneuroError:
+        raise
+    except Exception as error:  # as above
+        cause = f"{step.adapter} cannot be prepared: {type(error).__name__}: {error}"
+        raise PlanError(cause, layer=step.name, remedy="tune again") from error
+    if kernel is None:
         raise PlanError(f"{step.adapter} does not convert {src} to {dst} here", layer=step.name, remedy="tune again")
-    kernel = adapter.prepare(src, dst, value, catalog.target(device, threads))
     return PreparedStep(step, device, (Slot(value, src),), (Slot(value, dst),), kernel)

@@ -13,6 +13,7 @@ from softneuro_core.errors import PlanError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import KernelStep, Plan, fingerprint
 from softneuro_core.selection import Price, Prices, formulate
+from softneuro_core.versions import library_versions
 
 TRANSFER_BONUS = 0.01
 """In a transferred plan the old choice looks a hundred times cheaper: it wins wherever it is legal, and the solver
@@ -28,12 +29,7 @@ class ModelMismatch(PlanError):
 def check_plan(graph: Graph, plan: Plan, catalog: Catalog) -> list[str]:
     """Raises :class:`PlanError` for a difference that changes results or legality; returns notes on what only changes
     speed. (Whether each step is still offered is checked when it is prepared.)"""
-    if set(plan.shapes) != set(shapes_of(graph)):
-        raise ModelMismatch(
-            f"the plan was made for another model, with inputs {sorted(plan.shapes)}",
-            file=graph.name,
-            remedy="tune this model",
-        )
+    check_same_model(graph, plan)
     if dict(plan.shapes) != shapes_of(graph):
         raise PlanError(
             f"the plan is for input shapes {dict(plan.shapes)}, the model has {shapes_of(graph)}",
@@ -49,9 +45,40 @@ def check_plan(graph: Graph, plan: Plan, catalog: Catalog) -> list[str]:
                 file=graph.name,
                 remedy="tune this model",
             )
-    edited = [name for name, made in plan.routines.items() if _is_edited(name, made, catalog)]
+    edited = [name for name, made in _routines(plan).items() if _is_edited(name, made, catalog)]
     notes = [f"{', '.join(edited)} changed since the plan was made: times may differ"] if edited else []
     return notes + _machine_notes(plan, catalog)
+
+
+def check_same_model(graph: Graph, plan: Plan) -> None:
+    """Raises :class:`ModelMismatch` for a plan with other inputs, or of whose layers the graph has none: what can be
+    told where the shapes differ, and with them the hashes."""
+    if set(plan.shapes) != set(shapes_of(graph)):
+        raise ModelMismatch(
+            f"the plan was made for another model, with inputs {sorted(plan.shapes)}",
+            file=graph.name,
+            remedy="tune this model",
+        )
+    named = {layer for step in plan.kernel_steps for layer in step.layers}
+    if named and named.isdisjoint(graph.layer_by_name):
+        raise ModelMismatch(
+            f"the plan was made for another model ({plan.model.get('name')}): it names no layer of this one",
+            file=graph.name,
+            remedy="tune this model",
+        )
+
+
+def with_threads(plan: Plan, threads: int) -> Plan:
+    """The plan for another number of threads, its bodies included."""
+    return replace(plan, threads=threads, bodies={key: with_threads(b, threads) for key, b in plan.bodies.items()})
+
+
+def _routines(plan: Plan) -> dict[str, Mapping[str, str]]:
+    """Origin of every routine and adapter named, those of the bodies included."""
+    found = dict(plan.routines)
+    for body in plan.bodies.values():
+        found.update(_routines(body))
+    return found
 
 
 def _is_edited(name: str, made: Mapping[str, str], catalog: Catalog) -> bool:
@@ -74,35 +101,47 @@ def _is_edited(name: str, made: Mapping[str, str], catalog: Catalog) -> bool:
 
 def _machine_notes(plan: Plan, catalog: Catalog) -> list[str]:
     here = machine_of(catalog)
-    differing = [d for d in plan.machine if plan.machine[d] != here.get(d)]
-    return [f"the plan's predictions are from another machine ({', '.join(differing)})"] if differing else []
+    used = {name.partition("/")[0] for name in _routines(plan)}  # a session loads no other devices than these
+    differing = [d for d in plan.machine if d in used and plan.machine[d] != here.get(d)]
+    notes = [f"the plan's predictions are from another machine ({', '.join(differing)})"] if differing else []
+    installed = dict(library_versions())
+    changed = [f"{n} {made}" for n, made in plan.libraries.items() if installed.get(n, made) != made]
+    notes += [f"the plan was made with {', '.join(changed)}: times may differ"] if changed else []
+    return notes
 
 
 def transfer(graph: Graph, plan: Plan, catalog: Catalog, threads: int) -> Plan:
     """The plan's choices on another shape, or with routines missing: kept wherever they are legal."""
-    request = replace(Request.from_json(plan.request), force=(), limits={})  # bans and accuracy still hold
+    asked = Request.from_json(plan.request)
+    request = replace(asked, force=(), limits={})  # bans and accuracy still hold
     found = enumerate_candidates(graph, catalog, threads, request)
     wanted = {s.layers: s for s in plan.kernel_steps}
-    bodies = plan_bodies(
-        graph, lambda body, key: transfer(body, plan.bodies[key], catalog, threads) if (key in plan.bodies) else None
-    )
-    kernels = {c: _transferred(c, wanted, threads) for c in found}
+    bodies = plan_bodies(graph, lambda body, key: transfer(body, _plan_of_body(plan, key), catalog, threads))
+    honest = {c: Price(estimate.kernel_ns(c, threads), source="estimate") for c in found}
+    favoured = {c: p.scaled(TRANSFER_BONUS) if _is_chosen(c, wanted) else p for c, p in honest.items()}
     adapters = {a: Price(estimate.adapter_ns(a), source="estimate") for a in enumerate_adapters(found, catalog, {})}
-    form = formulate(found, Prices(kernels, adapters), catalog, request)
+    form = formulate(found, Prices(favoured, adapters), catalog, request)
     from softneuro_core.tuner.exact import ExactTuner
 
     selection = ExactTuner().select(form.problem)
-    note = f"transferred from a plan for {dict(plan.shapes)}"
-    return assemble(form, selection, catalog, threads, bodies).with_notes(note)
+    form = replace(form, prices=Prices(honest, adapters))  # the bonus decides, it is no prediction
+    made = assemble(form, selection, catalog, threads, bodies, asked)
+    total = sum(s.us for s in made.steps)
+    made = replace(made, predicted_us=total, predictions={"isolated_us": total}, certificate={})
+    return made.with_notes(f"transferred from a plan for {dict(plan.shapes)}")
 
 
-def _transferred(candidate: Candidate, wanted: dict[tuple[str, ...], KernelStep], threads: int) -> Price:
+def _plan_of_body(plan: Plan, key: str) -> Plan:
+    """The body's plan; an empty one for a body the plan does not have (at its shapes a condition was constant)."""
+    request = {**plan.request, "forbid": [f for f in plan.request.get("forbid", ()) if "@" not in f]}
+    return plan.bodies.get(key) or replace(plan, steps=(), bodies={}, request=request)
+
+
+def _is_chosen(candidate: Candidate, wanted: Mapping[tuple[str, ...], KernelStep]) -> bool:
     step = wanted.get(tuple(layer.name for layer in candidate.region.layers))
-    time_ns = estimate.kernel_ns(candidate, threads)
-    same = step is not None and (
+    return step is not None and (
         step.routine == candidate.routine.name
         and step.inputs == tuple(map(str, candidate.offer.inputs))
         and step.outputs == tuple(map(str, candidate.offer.outputs))
         and dict(step.params) == dict(candidate.offer.params)
     )
-    return Price(max(1, round(time_ns * TRANSFER_BONUS)) if same else time_ns, source="estimate")

@@ -34,9 +34,10 @@ class Offer:
     ``params`` must survive JSON.  ``accuracy`` is the largest error against float64 relative to the
     largest output this offer may show (0 exact, 1e-5 float32 sums, 5e-5 Winograd F(4x4), 2e-2 bfloat16; for
     integer outputs the number of steps). ``inplace=i`` means output 0 *may* alias input i: it must be right
-    both ways. ``deterministic`` False admits results that change with the thread count. ``strided`` names
-    operands (inputs first, then outputs) that may lie in a larger buffer; all others are dense. ``flops`` and
-    ``bytes`` are the work this way really does, used only for estimates where nothing is measured.
+    both ways, also where another input is the same value in the same spec (a residual: ``Region.inputs`` shows it).
+    ``deterministic`` False admits results that change with the thread count. ``strided`` names operands (inputs
+    first, then outputs) that may lie in a larger buffer; all others are dense. ``flops`` and ``bytes`` are the work
+    this way really does, used only for estimates where nothing is measured.
     """
 
     inputs: tuple[TensorSpec, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -108,6 +109,9 @@ def _bounds(limits: Mapping[str, float]) -> dict[str, int | None]:
     if unknown:
         raise InputError(f"unknown limits {sorted(unknown)}", remedy="known: " + ", ".join(RESOURCES))
     scale = {"constant_bytes": 1.0, "error": ERROR_UNIT}
+    for name, limit in limits.items():
+        if not math.isfinite(limit):
+            raise InputError(f"the limit {name}={limit} is not a finite number", remedy="leave it out for no limit")
     return {name: int(limits[name] / scale[name]) for name in RESOURCES if name in limits}
 
 
@@ -156,6 +160,15 @@ def chosen_candidates(form: Formulation, selection: Selection) -> list[Candidate
     return [form.candidates[i] for i in selection.chosen]
 
 
+def chosen_conversions(form: Formulation, selection: Selection, value: Value | None = None) -> list[AdapterChoice]:
+    """The conversions of an answer, of one value or of all, in an order they can run."""
+    return [
+        form.conversions[v, form.specs[src], form.specs[dst]]
+        for v in (form.values if value is None else (value,))
+        for src, dst in selection.conversions.get(form.values[v], ())
+    ]
+
+
 def plan_steps(form: Formulation, selection: Selection) -> tuple[Step, ...]:
     """The answer as plan steps: conversions stand right after what made their value."""
     steps: list[Step] = [s for v in form.graph.inputs for s in _conversion_steps(form, selection, v)]
@@ -177,8 +190,7 @@ def plan_steps(form: Formulation, selection: Selection) -> tuple[Step, ...]:
 
 
 def _conversion_steps(form: Formulation, selection: Selection, value: Value) -> Iterable[Step]:
-    for src, dst in selection.conversions.get(form.values[value], ()):
-        choice = form.conversions[value, form.specs[src], form.specs[dst]]
+    for choice in chosen_conversions(form, selection, value):
         price = form.prices.adapters[choice]
         yield AdapterStep(
             value.name, choice.adapter.name, str(choice.src), str(choice.dst), price.time_ns / 1000, price.source

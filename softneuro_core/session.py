@@ -6,20 +6,20 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from softneuro_core.assembly import shapes_of
 from softneuro_core.catalog import Catalog, load_plugins
-from softneuro_core.device import usable_cores
-from softneuro_core.errors import InputError, SoftneuroError
+from softneuro_core.device import thread_count, usable_cores
+from softneuro_core.errors import InputError, PlanError, SoftneuroError
 from softneuro_core.executable import Executable
 from softneuro_core.graph import Graph, Value
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.program import Program, prepare
-from softneuro_core.replay import check_plan, transfer
+from softneuro_core.replay import check_plan, check_same_model, transfer, with_threads
 from softneuro_core.spec import OBJECT
 
 
@@ -69,7 +69,7 @@ class Session:
         self._plans = _plans(plan)
         self.catalog = catalog or _catalog_for(self._plans, relaxed)
         self.graph: Graph = model if isinstance(model, Graph) else load(model, catalog=self.catalog)
-        self.threads = threads or (self._plans[0].threads if self._plans else usable_cores())
+        self.threads = thread_count(threads, self._plans[0].threads if self._plans else usable_cores())
         self._budget_s, self._relaxed, self._max_mem_bytes = budget_s or 0.0, relaxed, max_mem_bytes
         self._programs: dict[ShapeKey, Program] = {}
         self._executables: dict[ShapeKey, Executable] = {}
@@ -90,12 +90,14 @@ class Session:
     def plan(self) -> Plan:
         """The plan of the shapes run last (or of the only ones); raises :class:`InputError` before there is one."""
         if not self._programs:
-            raise InputError("there is no plan before the first run: input shapes are free", file=self.graph.name)
+            raise self._nothing_yet("plan")
         return next(reversed(self._programs.values())).plan
 
     @property
     def memory_bytes(self) -> dict[str, int]:
-        """Bytes of packed weights and of activations with scratch, of the shapes run last."""
+        """Bytes of packed weights and of activations with scratch, of the shapes run last; raises as ``plan``."""
+        if not self._programs:
+            raise self._nothing_yet("memory plan")
         program = next(reversed(self._programs.values()))
         return {"constants": program.constant_bytes, "activations": program.activation_bytes}
 
@@ -131,9 +133,10 @@ class Session:
     def clone(self) -> Session:
         """A session for another thread: shares packed weights and compiled code, has activations of its own."""
         twin = object.__new__(Session)
-        twin.__dict__.update(self.__dict__)
-        twin._turn, twin._programs = threading.Lock(), dict(self._programs)
-        twin._executables = {key: Executable(program) for key, program in self._programs.items()}
+        with self._turn:  # a run of another thread may be adding a shape
+            twin.__dict__.update(self.__dict__)
+            twin._turn, twin._programs = threading.Lock(), dict(self._programs)
+        twin._executables = {key: Executable(program) for key, program in twin._programs.items()}
         return twin
 
     def close(self) -> None:
@@ -149,9 +152,11 @@ class Session:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _nothing_yet(self, what: str) -> InputError:
+        why = "the session is closed" if self._closed else f"there is no {what} before the first run: shapes are free"
+        return InputError(why, file=self.graph.name)
+
     def _check(self, feeds: Mapping[str, Any]) -> list[Any]:
-        if self._closed:
-            raise InputError("the session is closed", file=self.graph.name)
         names = [v.name for v in self.graph.inputs]
         unknown, missing = set(feeds) - set(names), set(names) - set(feeds)
         if unknown or missing:
@@ -160,20 +165,30 @@ class Session:
         return [_checked(self.graph, value, feeds[value.name]) for value in self.graph.inputs]
 
     def _executable(self, key: ShapeKey) -> Executable:
+        if self._closed:  # looked at in turn: a run may have waited while another thread closed the session
+            raise InputError("the session is closed", file=self.graph.name)
         if key not in self._executables:
             while len(self._programs) >= MOST_SHAPES:
                 oldest = next(iter(self._programs))
                 del self._programs[oldest], self._executables[oldest]
-            self._programs[key] = self._program(key)
-            self._executables[key] = Executable(self._programs[key])
+            program = self._program(key)
+            self._executables[key] = Executable(program)  # may raise: a shape is in both tables or in none
+            self._programs[key] = program
         elif len(self._programs) > 1:
             self._programs[key] = self._programs.pop(key)  # the one used last stands last
         return self._executables[key]
 
     def _program(self, key: ShapeKey) -> Program:
         graph = self._specialised(key)
-        plan = replace(self._plan_for(graph), threads=self.threads)
-        return prepare(graph, plan, self.catalog, max_mem_bytes=self._max_mem_bytes)
+        plan = with_threads(self._plan_for(graph), self.threads)
+        try:
+            return prepare(graph, plan, self.catalog, max_mem_bytes=self._max_mem_bytes)
+        except PlanError as error:  # a step that is not offered here, on these threads or this machine
+            if not self._relaxed:
+                raise
+            _notice(f"{error}; relaxed: transferred what fits")
+            plan = transfer(graph, plan, self.catalog, self.threads)
+            return prepare(graph, plan, self.catalog, max_mem_bytes=self._max_mem_bytes)
 
     def _specialised(self, key: ShapeKey) -> Graph:
         from softneuro_core.importer import specialise
@@ -196,6 +211,7 @@ class Session:
         if not self.graph.free_dims:
             return self._checked_plan(graph, self._plans[0])  # says which shape differs
         nearest = min(self._plans, key=lambda p: _distance(p.shapes, wanted))
+        check_same_model(graph, nearest)
         _notice(f"{graph.name}: no plan for {wanted}; transferred from the one tuned for {dict(nearest.shapes)}")
         return transfer(graph, nearest, self.catalog, self.threads)
 

@@ -11,14 +11,14 @@ from softneuro_core.assembly import assemble
 from softneuro_core.candidates import Candidates, Request, enumerate_candidates
 from softneuro_core.catalog import Catalog, load_plugins
 from softneuro_core.costs import CostDatabase
-from softneuro_core.device import usable_cores
+from softneuro_core.device import thread_count, usable_cores
 from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.pricing import Correction, Pricing, corrected
 from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.progress import Progress, Silent
-from softneuro_core.selection import Formulation, Prices, chosen_candidates, formulate
+from softneuro_core.selection import Formulation, Price, Prices, chosen_candidates, chosen_conversions, formulate
 from softneuro_core.tuner import Selection, Tuner
 from softneuro_core.tuner.exact import ExactTuner
 
@@ -112,7 +112,7 @@ def tune_fully(
         database = CostDatabase(on_note=progress.note)
     task = _Task(
         catalog or load_plugins(),
-        threads or usable_cores(),
+        thread_count(threads, usable_cores()),
         request,
         None if budget_s is None else time.monotonic() + budget_s,
         budget_s is None or budget_s > 0,
@@ -136,7 +136,7 @@ def _tune(graph: Graph, task: _Task, sample: Mapping[str, Any] | None) -> Tuned:
             pricing.measure(task.deadline)
         bodies = _tune_bodies(graph, task, pricing)
         plans = {key: tuned.plan for key, tuned in bodies.items()}
-        prices = pricing.prices(plans)
+        prices = pricing.prices({key: _price_of(tuned) for key, tuned in bodies.items()})
         tuned = _select(found, prices, task, plans, bodies)
         if task.measure and not _is_over(task):
             tuned = _settle_in_place(found, prices, task, tuned, pricing)
@@ -148,14 +148,22 @@ def _is_over(task: _Task) -> bool:
 
 
 def _tune_bodies(graph: Graph, task: _Task, pricing: Pricing) -> dict[str, Tuned]:
-    """Bodies of control flow are graphs of their own, tuned on the values the outer graph hands them (so after it:
-    these are known once something of it had to be measured)."""
+    """Bodies of control flow are graphs of their own, tuned after it on the values it hands them."""
     request = replace(task.request, force=(), forbid=tuple(f for f in task.request.forbid if "@" not in f), limits={})
     return {
         f"{layer.name}.{attribute}": _tune(body, replace(task, request=request), pricing.body_sample(layer, body))
         for layer in graph.layers
         for attribute, body in layer.bodies.items()
     }
+
+
+def _price_of(body: Tuned) -> Price:
+    """One run of a body: its plan's time, and what limits bound summed over its steps."""
+    prices = body.form.prices
+    parts = [prices.kernels[c] for c in chosen_candidates(body.form, body.selection)]
+    parts += [prices.adapters[a] for a in chosen_conversions(body.form, body.selection)]
+    nbytes, error = sum(p.constant_bytes for p in parts), sum(p.error for p in parts)
+    return Price(round(body.plan.predicted_us * 1000), nbytes, error, "bodies")
 
 
 def _select(

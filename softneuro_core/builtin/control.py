@@ -9,7 +9,7 @@ import numpy as np
 
 from softneuro_core.device import Buffer, ObjectBuffer, Target
 from softneuro_core.errors import PlanError, RunError
-from softneuro_core.graph import Graph, Layer, Region
+from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import EXACT, AnyBuffer, Call, Kernel, Offer, Routine
 
 if TYPE_CHECKING:
@@ -49,6 +49,11 @@ class ControlKernel:
     @property
     def constant_bytes(self) -> int:
         return sum(body.constant_bytes for body in self._bodies.values())
+
+    @property
+    def activation_bytes(self) -> int:
+        """Memory of the bodies' own values: beside the arena of the graph around them."""
+        return sum(body.activation_bytes for body in self._bodies.values())
 
     def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call:
         from softneuro_core.executable import Executable
@@ -103,11 +108,8 @@ def _captures(layer: Layer, values: Sequence[Any]) -> dict[str, list[Any]]:
 
 
 def _formal_inputs(layer: Layer, body: Graph) -> int:
-    if layer.type == "If":
-        return 0
-    if layer.type == "Loop":
-        return len(layer.inputs)  # iteration and condition stand for M and cond
-    return len(layer.inputs)  # Scan: states, then slices of the scan inputs
+    """Loop: iteration and condition stand for M and cond; Scan: states, then slices of the scan inputs."""
+    return 0 if layer.type == "If" else len(layer.inputs)
 
 
 def _run_if(
@@ -126,23 +128,23 @@ def _run_loop(
     go_on = condition is None or bool(np.asarray(condition).reshape(-1)[0])
     body, count = bodies["body"], len(layer.inputs) - 2
     carried = [np.array(v) if isinstance(v, np.ndarray) else v for v in carried]
-    stacks: list[list[Any]] = [[] for _ in layer.outputs[count:]]
+    stacks: list[list[Any]] = [[] for _ in layer.bodies["body"].outputs[1 + count :]]
     turn = 0
     while go_on and (turns is None or turn < turns):
         flag, *results = body.run([np.int64(turn), np.bool_(True), *carried, *captures["body"]])
         go_on, carried, turn = bool(np.asarray(flag).reshape(-1)[0]), results[:count], turn + 1
         for stack, result in zip(stacks, results[count:], strict=True):
             stack.append(result)
-    return carried + [_stack(layer, i, count, stack) for i, stack in enumerate(stacks)]
+    made = layer.bodies["body"].outputs[1 + count :]
+    return carried + [_stack(value, rows) for value, rows in zip(made, stacks, strict=True)]
 
 
-def _stack(layer: Layer, index: int, count: int, rows: list[Any]) -> Any:
-    """Scan outputs stacked along a new first axis; with no turn at all the element shape comes from the body."""
+def _stack(made: Value, rows: list[Any], axis: int = 0) -> Any:
+    """Rows stacked along a new axis; with no turn at all their shape is what the body says of ``made``."""
     if rows:
-        return np.stack(rows)
-    made = layer.bodies["body"].outputs[1 + count + index]
+        return np.stack(rows, axis)
     shape = tuple(d if isinstance(d, int) else 0 for d in made.shape or ())
-    return np.empty((0, *shape), made.dtype.numpy)
+    return np.stack([np.empty(shape, made.dtype.numpy)], axis).take([], axis)
 
 
 def _run_scan(
@@ -151,11 +153,11 @@ def _run_scan(
     """ONNX Scan (opset 9 on): state variables, inputs sliced along their scan axes, outputs stacked along theirs."""
     scans = int(layer.attrs["num_scan_inputs"])
     states, inputs = list(values[: len(values) - scans]), list(values[len(values) - scans :])
-    stacked = len(layer.outputs) - len(states)
+    made = layer.bodies["body"].outputs[len(states) :]
     axes = [a % np.ndim(x) for a, x in zip(layer.attrs.get("scan_input_axes", [0] * scans), inputs, strict=True)]
     backward = layer.attrs.get("scan_input_directions", [0] * scans)
     length = np.shape(inputs[0])[axes[0]]
-    rows: list[list[Any]] = [[] for _ in range(stacked)]
+    rows: list[list[Any]] = [[] for _ in made]
     for turn in range(length):
         slices = [
             np.take(x, length - 1 - turn if back else turn, axis=a)
@@ -165,8 +167,9 @@ def _run_scan(
         states = results[: len(states)]
         for row, result in zip(rows, results[len(states) :], strict=True):
             row.append(result)
-    out_axes = layer.attrs.get("scan_output_axes", [0] * stacked)
-    out_backward = layer.attrs.get("scan_output_directions", [0] * stacked)
+    out_axes = layer.attrs.get("scan_output_axes", [0] * len(made))
+    out_backward = layer.attrs.get("scan_output_directions", [0] * len(made))
     return states + [
-        np.stack(row[::-1] if back else row, axis=a) for row, a, back in zip(rows, out_axes, out_backward, strict=True)
+        _stack(value, row[::-1] if back else row, a)
+        for value, row, a, back in zip(made, rows, out_axes, out_backward, strict=True)
     ]

@@ -41,8 +41,9 @@ class Workbench:
         self.values = {value.name: value for value in graph.values}
 
     def names(self) -> list[str]:
-        """The routines, adapters and devices jobs may use here."""
-        return [*self.catalog.routines, *self.catalog.adapters, *self.catalog.devices]
+        """The routines, adapters, devices and operators jobs and plans may use here."""
+        catalog = self.catalog
+        return [*catalog.routines, *catalog.adapters, *catalog.devices, *catalog.operators]
 
     def measure(self, message: Message, on_phase: Phase = lambda phase: None) -> Cost:
         """The cost of the job in ``message`` (``Job.message()`` with ``values``, ``checked`` and ``best_ns``)."""

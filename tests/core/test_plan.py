@@ -40,6 +40,11 @@ def test_a_plan_survives_its_file(tmp_path: Path) -> None:
     assert [f.name for f in tmp_path.iterdir()] == ["p.json"]
 
 
+def test_a_value_may_have_any_name() -> None:
+    plan = dataclasses.replace(_plan(), steps=(AdapterStep("measured", "cpu/cast", "cpu:float32", "cpu:float16"),))
+    assert Plan.from_json(plan.to_json()) == plan
+
+
 def test_the_file_has_one_line_for_each_step() -> None:
     lines = _plan().to_json().splitlines()
     assert sum('"layers"' in line for line in lines) == 1
@@ -64,6 +69,10 @@ def test_the_text_does_not_depend_on_dictionary_order() -> None:
         ('{"softneuro_plan": 1, "model": 3}', "is damaged"),
         (_plan().to_json()[:-200], "is not a plan"),
         (_plan().to_json().replace('"us"', '"xx"'), "is damaged"),
+        (_plan().to_json().replace('"threads": 2', '"threads": Infinity'), "is damaged"),
+        (_plan().to_json().replace('["conv", "relu"]', "[]"), "a step without layers"),
+        (_plan().to_json().replace('"plugin": "cpu_numba"', '"xx": 1'), "is damaged"),
+        ("[" * 100_000, "is not a plan"),
     ],
 )
 def test_a_damaged_plan_is_one_clear_error(tmp_path: Path, text: str, message: str) -> None:

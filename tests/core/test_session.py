@@ -3,6 +3,8 @@
 import gc
 import threading
 import tracemalloc
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from onnx import helper
 
 import softneuro_core as sn
 from softneuro_core.errors import InputError, PlanError, ResourceError, RunError
+from softneuro_core.operators import Operator
 from softneuro_core.plan import AdapterStep
 from tests.core.models import expected, image, model, residual
 
@@ -209,3 +212,186 @@ def test_run_allocates_only_the_results() -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 256 * 256 * 4 + 8192
+
+
+def test_a_run_that_waited_for_its_turn_finds_the_session_closed(catalog: sn.Catalog) -> None:
+    session = sn.Session(residual(), threads=1, catalog=catalog)
+    turn, close = session._turn, session.close
+
+    class Late:
+        """The lock, got only after another thread has closed the session."""
+
+        def __enter__(self) -> None:
+            session._turn = turn
+            close()
+
+        def __exit__(self, *exc: object) -> None:
+            """Nothing is held."""
+
+    session._turn = Late()  # type: ignore[assignment]
+    with pytest.raises(InputError, match="closed"):
+        session.run({"x": image()})
+    assert not session._programs
+
+
+def test_a_shape_there_is_no_memory_for_leaves_nothing_behind(
+    catalog: sn.Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from softneuro_core import session as owner
+
+    def fail(program: object) -> None:
+        raise MemoryError
+
+    session = sn.Session(residual("batch"), threads=1, catalog=catalog)
+    monkeypatch.setattr(owner, "MOST_SHAPES", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, "Executable", fail)
+        with pytest.raises(MemoryError):
+            session.run({"x": image(2)})
+    for batch in (1, 3, 2):
+        session.run({"x": image(batch)})
+        assert len(session._programs) == len(session._executables) == 1
+
+
+def test_there_is_no_memory_plan_before_the_first_shape(catalog: sn.Catalog) -> None:
+    session = sn.Session(residual("batch"), threads=1, catalog=catalog)
+    with pytest.raises(InputError, match="no memory plan before the first run"):
+        _ = session.memory_bytes
+    session.run({"x": image()})
+    assert session.memory_bytes["activations"] > 0
+    session.close()
+    with pytest.raises(InputError, match="closed"):
+        _ = session.plan
+
+
+def test_less_than_one_thread_is_refused(catalog: sn.Catalog) -> None:
+    with pytest.raises(InputError, match="0 threads"):
+        sn.Session(residual(), threads=0, catalog=catalog)
+    with pytest.raises(InputError, match="-1 threads"):
+        sn.tune(sn.load(residual(), catalog=catalog), threads=-1, budget_s=0, catalog=catalog)
+
+
+def test_a_plan_of_another_model_is_refused_for_free_shapes_too(catalog: sn.Catalog) -> None:
+    other = model([helper.make_node("Relu", ["x"], ["y"], "alone")], {"x": [2, 3, 8, 8]}, ["y"])
+    plan = sn.tune(sn.load(other, catalog=catalog), threads=1, budget_s=0, catalog=catalog)
+    with pytest.raises(PlanError, match="another model"):
+        sn.Session(residual("batch"), plan, catalog=catalog).run({"x": image(5)})
+
+
+def test_relaxed_replaces_a_step_that_is_not_offered_here(catalog: sn.Catalog) -> None:
+    graph = sn.load(residual(), catalog=catalog)
+    plan = sn.tune(graph, threads=1, budget_s=0, catalog=catalog)
+    steps = (replace(plan.kernel_steps[0], params={"tile": 3}), *plan.steps[1:])
+    with pytest.raises(PlanError, match="does not offer"):
+        sn.Session(graph, replace(plan, steps=steps), catalog=catalog)
+    with pytest.warns(sn.SoftneuroNotice, match="relaxed"):
+        session = sn.Session(graph, replace(plan, steps=steps), catalog=catalog, relaxed=True)
+    np.testing.assert_allclose(session.run({"x": image()})["y"], expected(residual(), {"x": image()})[0], rtol=1e-4)
+
+
+def test_a_transferred_plan_keeps_the_request_and_predicts_what_it_estimates(catalog: sn.Catalog) -> None:
+    graph = sn.load(residual("batch"), {"x": (2, 3, 8, 8)}, catalog=catalog)
+    plan = sn.tune(graph, threads=1, budget_s=0, catalog=catalog, forbid="cpu/nothing", accuracy="fast")
+    session = sn.Session(residual("batch"), plan, catalog=catalog)
+    with pytest.warns(sn.SoftneuroNotice, match="transferred"):
+        session.run({"x": image(2 + 1)})
+    assert session.plan.request == plan.request
+    assert session.plan.predicted_us >= plan.predicted_us
+    assert session.plan.predicted_us == pytest.approx(sum(s.us for s in session.plan.steps))
+
+
+def test_a_device_the_plan_does_not_use_is_not_another_machine(catalog: sn.Catalog) -> None:
+    graph = sn.load(residual(), catalog=catalog)
+    plan = sn.tune(graph, threads=1, budget_s=0, catalog=catalog)
+    sn.Session(graph, replace(plan, machine={**plan.machine, "gpu": "Some GPU"}), catalog=catalog)
+
+
+def test_a_plan_made_with_other_libraries_runs_and_says_so(catalog: sn.Catalog) -> None:
+    graph = sn.load(residual(), catalog=catalog)
+    plan = sn.tune(graph, threads=1, budget_s=0, catalog=catalog)
+    with pytest.warns(sn.SoftneuroNotice, match="made with numpy 0.1"):
+        sn.Session(graph, replace(plan, libraries={**plan.libraries, "numpy": "0.1"}), catalog=catalog)
+
+
+def test_an_offer_in_place_of_nothing_is_dropped() -> None:
+    class Misled(PlainRelu):
+        def offers(self, region: sn.Region, target: sn.Target) -> list[sn.Offer]:
+            return [replace(offer, inplace=1) for offer in super().offers(region, target)]
+
+    class Plugin:
+        @staticmethod
+        @sn.hookimpl
+        def softneuro_routines() -> Iterable[sn.Routine]:
+            return [Misled()]
+
+    catalog = sn.load_plugins(only=(), modules={"misled": Plugin})
+    proto = model([helper.make_node("Relu", ["x"], ["y"])], {"x": [3]}, ["y"])
+    session = sn.Session(proto, threads=1, catalog=catalog)
+    assert [s.routine for s in session.plan.kernel_steps] == ["cpu/reference"]
+
+
+class Unbindable(sn.FunctionKernel):
+    """A kernel that cannot take any address."""
+
+    def bind(self, *buffers: object) -> sn.Call:
+        raise ZeroDivisionError("of a plugin")
+
+
+class Broken(PlainRelu):
+    """Fails when it is bound, or when it runs."""
+
+    def __init__(self, in_bind: bool) -> None:
+        self.in_bind = in_bind
+
+    def prepare(self, region: sn.Region, offer: sn.Offer, target: sn.Target) -> sn.Kernel:
+        def fail(*arrays: object) -> None:
+            raise ZeroDivisionError("of a plugin")
+
+        return Unbindable(fail) if self.in_bind else sn.FunctionKernel(fail)
+
+
+@pytest.mark.parametrize("in_bind", [False, True])
+def test_what_a_plugin_raises_names_its_step(in_bind: bool) -> None:
+    class Plugin:
+        @staticmethod
+        @sn.hookimpl
+        def softneuro_routines() -> Iterable[sn.Routine]:
+            return [Broken(in_bind)]
+
+    catalog = sn.load_plugins(only=(), modules={"broken": Plugin})
+    proto = model([helper.make_node("Relu", ["x"], ["y"], "act")], {"x": [3]}, ["y"])
+    with pytest.raises(RunError, match="layer act: cpu/plain_relu"):
+        sn.Session(proto, threads=1, catalog=catalog).profile({"x": np.ones(3, np.float32)})
+
+
+def test_a_plan_names_the_plugin_of_an_operator_the_reference_computes() -> None:
+    from onnx.reference.op_run import OpRun
+
+    class Twice(OpRun):  # type: ignore[misc]
+        op_domain = "mine"
+
+        def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
+            return (x + x,)
+
+    class Plugin:
+        @staticmethod
+        @sn.hookimpl
+        def softneuro_layers() -> list[Operator]:
+            rule = lambda layer: [(layer.inputs[0].dtype, layer.inputs[0].static_shape)]  # noqa: E731
+            return [Operator("mine", "Twice", shape_rule=rule, reference=Twice)]
+
+    catalog = sn.load_plugins(only=(), modules={"mine": Plugin})
+    value = [helper.make_tensor_value_info(n, 1, [3]) for n in "xy"]
+    graph = helper.make_graph([helper.make_node("Twice", ["x"], ["y"], "t", domain="mine")], "g", value[:1], value[1:])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("mine", 1)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=10)
+    session = sn.Session(proto, threads=1, catalog=catalog)
+    assert session.plan.plugins == {"core", "mine"}
+    again = sn.Session(proto, session.plan, catalog=catalog)
+    np.testing.assert_array_equal(again.run({"x": np.ones(3, np.float32)})["y"], [2, 2, 2])
+
+
+def test_a_plugin_called_like_another_does_not_take_it_along() -> None:
+    catalog = sn.load_plugins(only=(), modules={"core": PlainPlugin})
+    assert "cpu" in catalog.devices
+    assert [p.status for p in catalog.plugins if p.name == "core"] == ["loaded", "failed"]

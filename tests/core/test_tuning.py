@@ -125,6 +125,8 @@ def test_contradicting_pins_are_told(catalog: sn.Catalog, database: CostDatabase
 def test_limits_are_checked(catalog: sn.Catalog, database: CostDatabase) -> None:
     with pytest.raises(InputError, match="unknown limits"):
         _tune(catalog, database, limits={"beauty": 1.0})
+    with pytest.raises(InputError, match="not a finite number"):
+        _tune(catalog, database, limits={"error": float("inf")})
     generous = _tune(catalog, database, limits={"constant_bytes": 1e9})
     assert generous.selection.uses[0] <= 1e9
     with pytest.raises(SelectionError):
