@@ -186,8 +186,8 @@ def _plan_from(data: dict[str, Any]) -> Plan:
 
 def _step_from(data: dict[str, Any]) -> Step:
     if "adapter" in data:
-        names = (str(data[part]) for part in ("value", "adapter", "src", "dst"))
-        return AdapterStep(*names, float(data["us"]), str(data.get("source", "measured")))
+        value, adapter, src, dst = (str(data[part]) for part in ("value", "adapter", "src", "dst"))
+        return AdapterStep(value, adapter, src, dst, float(data["us"]), str(data.get("source", "measured")))
     if not data["layers"]:
         raise ValueError("a step without layers")
     return KernelStep(
