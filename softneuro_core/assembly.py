@@ -43,7 +43,7 @@ def assemble(
             "gap": selection.gap,
             "method": selection.method,
             "states": selection.states,
-            "costs": form.prices.digest(),
+            "costs": form.digest(),
         },
         machine=machine_of(catalog),
         routines={name: {"plugin": o.name, "version": o.version, "code": o.code_hash} for name, o in owners.items()},

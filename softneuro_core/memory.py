@@ -24,7 +24,7 @@ class Lifetime:
 @dataclass(frozen=True, slots=True)
 class Arena:
     """Where each slot of one device lies. ``nbytes`` is the arena's size, ``bound_bytes`` the largest sum of
-    slots alive at one step: no plan can be smaller. ``whole`` devices give each offset its own allocation."""
+    slots alive at one step: no plan can be smaller."""
 
     nbytes: int
     bound_bytes: int

@@ -9,6 +9,7 @@ from softneuro_core import estimate
 from softneuro_core.assembly import assemble, machine_of, plan_bodies, shapes_of
 from softneuro_core.candidates import Candidate, Request, enumerate_adapters, enumerate_candidates
 from softneuro_core.catalog import Catalog
+from softneuro_core.device import usable_cores
 from softneuro_core.errors import PlanError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import KernelStep, Plan, fingerprint
@@ -107,6 +108,8 @@ def _machine_notes(plan: Plan, catalog: Catalog) -> list[str]:
     installed = dict(library_versions())
     changed = [f"{n} {made}" for n, made in plan.libraries.items() if installed.get(n, made) != made]
     notes += [f"the plan was made with {', '.join(changed)}: times may differ"] if changed else []
+    if plan.threads > (cores := usable_cores()):
+        notes.append(f"the plan is for {plan.threads} threads, this process may use {cores} cores")
     return notes
 
 

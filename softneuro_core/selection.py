@@ -42,15 +42,6 @@ class Prices:
     kernels: Mapping[Candidate, Price]
     adapters: Mapping[AdapterChoice, Price]
 
-    def digest(self) -> str:
-        """Hash a certificate names: the answer is exact for this table."""
-        rows = [
-            f"{c.region.name}|{c.routine.name}|{_specs(c)}|{sorted(c.offer.params.items())}|{p.time_ns}"
-            for c, p in self.kernels.items()
-        ]
-        rows += [f"{a.value.name}|{a.adapter.name}|{a.src}|{a.dst}|{p.time_ns}" for a, p in self.adapters.items()]
-        return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()[:16]
-
 
 def _specs(candidate: Candidate) -> str:
     return " ".join(map(str, candidate.offer.inputs)) + " -> " + " ".join(map(str, candidate.offer.outputs))
@@ -69,6 +60,22 @@ class Formulation:
     conversions: Mapping[tuple[Value, TensorSpec, TensorSpec], AdapterChoice]
     """The cheapest adapter of each pair."""
     prices: Prices
+
+    def digest(self) -> str:
+        """Hash a certificate names: the answer is exact for these prices, segment costs and limits."""
+        rows = [
+            f"{c.region.name}|{c.routine.name}|{_specs(c)}|{sorted(c.offer.params.items())}|{_numbers(p)}"
+            for c, p in self.prices.kernels.items()
+        ]
+        rows += [
+            f"{a.value.name}|{a.adapter.name}|{a.src}|{a.dst}|{_numbers(p)}" for a, p in self.prices.adapters.items()
+        ]
+        rows.append(f"{sorted(self.problem.segment_ns.items())}|{self.problem.limits}")
+        return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()[:16]
+
+
+def _numbers(price: Price) -> str:
+    return f"{price.time_ns} {price.constant_bytes} {price.error!r}"
 
 
 def formulate(found: Candidates, prices: Prices, catalog: Catalog, request: Request | None = None) -> Formulation:

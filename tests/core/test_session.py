@@ -395,3 +395,9 @@ def test_a_plugin_called_like_another_does_not_take_it_along() -> None:
     catalog = sn.load_plugins(only=(), modules={"core": PlainPlugin})
     assert "cpu" in catalog.devices
     assert [p.status for p in catalog.plugins if p.name == "core"] == ["loaded", "failed"]
+
+
+def test_a_plan_for_more_threads_than_there_are_cores_says_so(catalog: sn.Catalog) -> None:
+    plan = sn.tune(sn.load(residual(), catalog=catalog), threads=999, budget_s=0, catalog=catalog)
+    with pytest.warns(sn.SoftneuroNotice, match="999 threads"):
+        sn.Session(residual(), plan, catalog=catalog)
