@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,7 +23,8 @@ from softneuro_core.tuner.problem import Problem
 from tests.tuner import topologies
 
 SEGMENT_NS = 30_000
-SYNTHETIC = {"yolo": topologies.yolo, "nasnet": topologies.nasnet, "densenet_concat_all": topologies.dense_block}
+SYNTHETIC: Mapping[str, Callable[[], Any]] = {"yolo": topologies.yolo, "nasnet": topologies.nasnet, "densenet_concat_all": topologies.dense_block}
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -36,10 +37,10 @@ def problem_of(name: str, count: int) -> Problem:
     return topologies.light_problem(name, count, devices, SEGMENT_NS if devices > 1 else 0)
 
 
-def timed(run: Callable[[], T]) -> tuple[T, float]:
+def timed(run: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[T, float]:
     """The result and the CPU seconds it took."""
     begun = time.process_time()
-    return run(), time.process_time() - begun
+    return run(*args, **kwargs), time.process_time() - begun
 
 
 def rows(args: argparse.Namespace) -> Iterator[list[str]]:
@@ -47,16 +48,16 @@ def rows(args: argparse.Namespace) -> Iterator[list[str]]:
     for name in args.nets:
         for count in args.specs:
             problem = problem_of(name, count)
-            selection, seconds = timed(lambda problem=problem: ExactTuner().select(problem))
+            selection, seconds = timed(ExactTuner().select, problem)
             proof = "exact" if selection.exact else f"gap {selection.gap:.2%}"
             row = [name, str(problem.layer_count), str(count), str(len(problem.options))]
             row += [str(selection.states), f"{seconds:.2f}", f"{selection.method}, {proof}"]
             if args.ilp:
-                answer, seconds = timed(lambda problem=problem: ilp.solve(problem, 600))
+                answer, seconds = timed(ilp.solve, problem, 600)
                 same = answer is not None and answer.time_ns == selection.time_ns
                 row.append(f"{seconds:.2f} {'same' if same else 'DIFFERS'}")
             if args.marginals:
-                _, seconds = timed(lambda p=problem, s=selection: ExactTuner().min_marginals(p, s))
+                _, seconds = timed(ExactTuner().min_marginals, problem, selection)
                 row.append(f"{seconds:.2f}")
             yield row
 
