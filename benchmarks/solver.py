@@ -23,7 +23,11 @@ from softneuro_core.tuner.problem import Problem
 from tests.tuner import topologies
 
 SEGMENT_NS = 30_000
-SYNTHETIC: Mapping[str, Callable[[], Any]] = {"yolo": topologies.yolo, "nasnet": topologies.nasnet, "densenet_concat_all": topologies.dense_block}
+SYNTHETIC: Mapping[str, Callable[[], Any]] = {
+    "yolo": topologies.yolo,
+    "nasnet": topologies.nasnet,
+    "densenet_concat_all": topologies.dense_block,
+}
 P = ParamSpec("P")
 T = TypeVar("T")
 
