@@ -9,11 +9,13 @@ from softneuro_core import estimate
 from softneuro_core.assembly import assemble, machine_of, plan_bodies, shapes_of
 from softneuro_core.candidates import Candidate, Request, enumerate_adapters, enumerate_candidates
 from softneuro_core.catalog import Catalog
+from softneuro_core.descriptor import parse
 from softneuro_core.device import usable_cores
-from softneuro_core.errors import PlanError
+from softneuro_core.errors import InputError, PlanError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import KernelStep, Plan, fingerprint
 from softneuro_core.selection import Price, Prices, formulate
+from softneuro_core.tuner.exact import ExactTuner
 from softneuro_core.versions import library_versions
 
 TRANSFER_BONUS = 0.01
@@ -116,7 +118,8 @@ def _machine_notes(plan: Plan, catalog: Catalog) -> list[str]:
 def transfer(graph: Graph, plan: Plan, catalog: Catalog, threads: int) -> Plan:
     """The plan's choices on another shape, or with routines missing: kept wherever they are legal."""
     asked = Request.from_json(plan.request)
-    request = replace(asked, force=(), limits={})  # bans and accuracy still hold
+    bans = tuple(ban for ban in asked.forbid if _stands(ban, graph))
+    request = replace(asked, force=(), limits={}, forbid=bans)  # bans and accuracy still hold
     found = enumerate_candidates(graph, catalog, threads, request)
     wanted = {s.layers: s for s in plan.kernel_steps}
     bodies = plan_bodies(graph, lambda body, key: transfer(body, _plan_of_body(plan, key), catalog, threads))
@@ -124,14 +127,20 @@ def transfer(graph: Graph, plan: Plan, catalog: Catalog, threads: int) -> Plan:
     favoured = {c: p.scaled(TRANSFER_BONUS) if _is_chosen(c, wanted) else p for c, p in honest.items()}
     adapters = {a: Price(estimate.adapter_ns(a), source="estimate") for a in enumerate_adapters(found, catalog, {})}
     form = formulate(found, Prices(favoured, adapters), catalog, request)
-    from softneuro_core.tuner.exact import ExactTuner
-
     selection = ExactTuner().select(form.problem)
     form = replace(form, prices=Prices(honest, adapters))  # the bonus decides, it is no prediction
     made = assemble(form, selection, catalog, threads, bodies, asked)
     total = sum(s.us for s in made.steps)
     made = replace(made, predicted_us=total, predictions={"isolated_us": total}, certificate={})
     return made.with_notes(f"transferred from a plan for {dict(plan.shapes)}")
+
+
+def _stands(ban: str, graph: Graph) -> bool:
+    """Whether the layers a ban names are still there: at another shape some are folded away."""
+    try:
+        return bool(parse(ban).selects(graph))
+    except InputError:
+        return False
 
 
 def _plan_of_body(plan: Plan, key: str) -> Plan:

@@ -1,5 +1,6 @@
 """Sessions: what they check, share, keep and refuse. Plans here are untuned; the tuned ones are in test_tuning."""
 
+import dataclasses
 import gc
 import threading
 import tracemalloc
@@ -401,3 +402,12 @@ def test_a_plan_for_more_threads_than_there_are_cores_says_so(catalog: sn.Catalo
     plan = sn.tune(sn.load(residual(), catalog=catalog), threads=999, budget_s=0, catalog=catalog)
     with pytest.warns(sn.SoftneuroNotice, match="999 threads"):
         sn.Session(residual(), plan, catalog=catalog)
+
+
+def test_a_ban_on_a_layer_that_is_gone_does_not_stop_a_transfer(catalog: sn.Catalog) -> None:
+    graph = sn.load(residual("batch"), {"x": (2, 3, 8, 8)}, catalog=catalog)
+    plan = sn.tune(graph, threads=1, budget_s=0, catalog=catalog, forbid="gpu@relu1")
+    plan = dataclasses.replace(plan, request={**plan.request, "forbid": ["gpu@gone", "gpu@relu1"]})
+    with sn.Session(residual("batch"), plan, catalog=catalog) as session, pytest.warns(sn.SoftneuroNotice):
+        made = session.run({"x": image(5)})
+    np.testing.assert_allclose(made["y"], expected(residual("batch"), {"x": image(5)})[0], rtol=1e-5, atol=1e-5)
