@@ -39,7 +39,26 @@ def _conv(layer: Layer, weight_at: int = 1, bias_at: int = 2) -> str | None:
     if channels is not None and channels != weight[1] * groups:
         needed = weight[1] * groups
         return f"the input has {channels} channels, the weights {list(weight)} in {groups} groups need {needed}"
-    return _kernel(layer, weight) or _bias(bias, weight[0])
+    return _kernel(layer, weight) or _bias(bias, weight[0]) or _windows(layer, weight[2:])
+
+
+def _windows(layer: Layer, kernel: tuple[int, ...]) -> str | None:
+    """A window larger than the padded input has no place in it; ONNX leaves the output's size unknown."""
+    if layer.attrs.get("auto_pad", "NOTSET") in ("SAME_UPPER", "SAME_LOWER") or min(kernel) < 1:
+        return None
+    rank = len(kernel)
+    pads = layer.attrs.get("pads") or (0,) * (2 * rank)
+    dilations = layer.attrs.get("dilations") or (1,) * rank
+    for axis, (taps, dilation) in enumerate(zip(kernel, dilations, strict=False)):
+        size, reach = _dim(layer, 0, 2 + axis), (taps - 1) * dilation + 1
+        if size is not None and reach > (padded := size + pads[axis] + pads[axis + rank]):
+            return f"a window of {reach} does not fit into the padded input's {padded} (spatial axis {axis})"
+    return None
+
+
+def _pool(layer: Layer) -> str | None:
+    kernel = layer.attrs.get("kernel_shape")
+    return None if kernel is None else _windows(layer, tuple(kernel))
 
 
 def _conv_transpose(layer: Layer) -> str | None:
@@ -83,6 +102,29 @@ def _per_channel(first: int, last: int) -> Callable[[Layer], str | None]:
     return check
 
 
+def _gemm(layer: Layer) -> str | None:
+    depth = _dim(layer, 0, 0 if layer.attrs.get("transA", 0) else 1)
+    needed = _dim(layer, 1, 1 if layer.attrs.get("transB", 0) else 0)
+    if depth is not None and needed is not None and depth != needed:
+        return f"the first matrix has depth {depth}, the second {needed}"
+    made, added = (_dim(layer, 0, 1 if layer.attrs.get("transA", 0) else 0), _columns(layer)), _shape(layer, 2)
+    for wanted, found in zip(reversed(made), reversed(added or ()), strict=False):
+        if wanted is not None and found not in (1, wanted):
+            return f"C is {list(added or ())}, which does not broadcast to {list(made)}"
+    return None
+
+
+def _columns(layer: Layer) -> int | None:
+    return _dim(layer, 1, 0 if layer.attrs.get("transB", 0) else 1)
+
+
+def _same_elements(layer: Layer) -> str | None:
+    data, made = layer.inputs[0], layer.results[0]
+    if data is None or not (data.is_static and made.is_static) or data.size == made.size:
+        return None
+    return f"{list(data.static_shape)} has {data.size} elements, {list(made.static_shape)} has {made.size}"
+
+
 def _recurrent(gates: int) -> Callable[[Layer], str | None]:
     def check(layer: Layer) -> str | None:
         size = _dim(layer, 0, 2)
@@ -110,7 +152,14 @@ _CHECKS: dict[str, Callable[[Layer], str | None]] = {
     "QLinearConv": _qlinear_conv,
     "ConvTranspose": _conv_transpose,
     "BatchNormalization": _per_channel(1, 4),
+    "MaxPool": _pool,
+    "AveragePool": _pool,
+    "LpPool": _pool,
     "InstanceNormalization": _per_channel(1, 2),
+    "Gemm": _gemm,
+    "Reshape": _same_elements,
+    "Squeeze": _same_elements,
+    "Unsqueeze": _same_elements,
     "LSTM": _recurrent(4),
     "GRU": _recurrent(3),
     "RNN": _recurrent(1),

@@ -230,3 +230,26 @@ def test_every_error_is_one_line_and_ours() -> None:
     with pytest.raises(SoftneuroError) as caught:
         load(b"nonsense")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("g (float[1,8] x, float[4,6] w) => (float[1,4] y) { y = Gemm <transB=1> (x, w) }", "depth 8, the second 6"),
+        ("g (float[8,1] x, float[8,4] w, float[3] c) => (float[1,4] y) { y = Gemm <transA=1> (x, w, c) }", "C is"),
+        (
+            "g (float[1,1,8,8] x) => (float[1,1,1,4] y) { y = MaxPool <kernel_shape=[9,2], strides=[2,2]> (x) }",
+            "axis 0",
+        ),
+        (
+            "g (float[1,1,8,8] x) => (float[1,1,4,1] y) { y = MaxPool <kernel_shape=[1,3], dilations=[1,4]> (x) }",
+            "window of 9 does not fit",
+        ),
+        ("g (float[1,1,4,4] x, float[1,1,5,1] w) => (float[1,1,1,1] y) { y = Conv (x, w) }", "window of 5"),
+        ("g (float[1,8] x) => (float[3,3] y) <int64[2] s = {3, 3}> { y = Reshape (x, s) }", "8 elements"),
+    ],
+)
+def test_operands_that_do_not_fit_the_operator_are_refused(text: str, says: str) -> None:
+    """Kernels read as many elements as the operator's formula asks for, so none may get fewer."""
+    with pytest.raises(ModelError, match=says):
+        load(model(text))
