@@ -1,7 +1,7 @@
 """Convolution as a matrix product over register tiles; patches are packed a block at a time, never as a whole.
 
-1x1 convolutions read their input in place. NHWC runs ``gemm.rows``, NCHW ``gemm.planes``; images of few channels
-may also come in the other layout, so that a first layer needs no conversion.
+1x1 convolutions read their input in place. NHWC runs ``emit.conv.rows``, NCHW ``kernels.gemm.planes``; images of few
+channels may also come in the other layout, so that a first layer needs no conversion.
 """
 
 from __future__ import annotations
@@ -18,15 +18,8 @@ from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC, Layout
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
-from softneuro_cpu_numba.tiles import (
-    BLOCK_BYTES,
-    pack_bias,
-    pack_columns,
-    pack_rows,
-    split,
-    tile_for_planes,
-    tile_for_rows,
-)
+from softneuro_cpu_numba.rows import RowProduct
+from softneuro_cpu_numba.tiles import BLOCK_BYTES, pack_rows, split, tile_for_planes
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, Window, image_strides, is_f32, product, window_of
 
 THIN = 4
@@ -123,32 +116,13 @@ class DirectConv(Routine):
 
 def rows_kernel(conv: Convolution, layout: Layout, target: Target) -> NativeKernel:
     """NHWC output: pixels are rows, output channels columns, weights packed by panels of columns."""
-    window, groups, k = conv.window, conv.groups, conv.k
-    group_in, group_out = conv.weights.shape[1], conv.out_channels // groups
-    count = window.batch * window.pixels
-    tile = tile_for_rows(target, count, group_out)
-    grouped = conv.weights.reshape(groups, group_out, group_in, -1)
-    matrix = grouped.transpose(0, 3, 2, 1).reshape(groups, k, group_out)  # K runs over (kh, kw, channel)
-    panels = -(-group_out // tile.columns)
-    block = split(count, tile.rows, BLOCK_BYTES // (4 * k), groups, target.threads)
-    row_tasks = -(-count // block)
-    panel_block = split(panels, 1, panels, groups * row_tasks, target.threads)
-    panel_tasks = -(-panels // panel_block)
-    pointwise = window.is_pointwise and layout == NHWC
-    act = conv.epilogue.activation
-    residual = conv.epilogue.residual
-    return NativeKernel(
-        address_of("gemm", "rows", act=act.kind, **tile.params()),
-        (
-            *(In(0), pack_columns(matrix, tile.columns), pack_bias(conv.bias, groups, group_out, tile.columns)),
-            *(None if residual is None else In(residual), Out(0)),
-            *(count, k, group_in, groups, group_out, conv.out_channels),
-            *(int(pointwise), window.channels, block, row_tasks, panel_block, panel_tasks, act.p0, act.p1),
-            *geometry_table(window, group_in, layout, channel_first=False),
-        ),
-        groups * row_tasks * panel_tasks,
-        tile.bytes + max(block, tile.rows) * k * 4,
-    )
+    group_in, group_out = conv.weights.shape[1], conv.out_channels // conv.groups
+    grouped = conv.weights.reshape(conv.groups, group_out, group_in, -1)
+    matrix = grouped.transpose(0, 3, 2, 1).reshape(conv.groups, conv.k, group_out)  # K runs over (kh, kw, channel)
+    epilogue = conv.epilogue
+    return RowProduct(
+        matrix, conv.bias, epilogue.activation, epilogue.residual, window=conv.window, layout=layout
+    ).kernel(target)
 
 
 def planes_kernel(conv: Convolution, layout: Layout, target: Target) -> NativeKernel:

@@ -1,4 +1,4 @@
-"""Gemm and MatMul: constant factors packed once (``gemm.rows``), computed ones per run (``gemm.dynamic``)."""
+"""Gemm and MatMul: constant factors packed once (``emit.conv``), computed ones per run (``kernels.gemm.dynamic``)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
-from softneuro_cpu_numba.tiles import BLOCK_BYTES, pack_bias, pack_columns, split, tile_for_rows
+from softneuro_cpu_numba.rows import RowProduct
+from softneuro_cpu_numba.tiles import split, tile_for_rows
 from softneuro_cpu_numba.windows import NCHW_F32, is_f32, product
 
 
@@ -108,25 +109,7 @@ class MatrixProduct(Routine):
 
 def _constant_kernel(p: Product, target: Target) -> NativeKernel:
     assert p.matrix is not None
-    tile = tile_for_rows(target, p.m, p.n)
-    panels = -(-p.n // tile.columns)
-    block = split(p.m, tile.rows, BLOCK_BYTES // (4 * p.k), 1, target.threads)
-    row_tasks = -(-p.m // block)
-    panel_block = split(panels, 1, panels, row_tasks, target.threads)
-    panel_tasks = -(-panels // panel_block)
-    act, residual = p.epilogue.activation, p.epilogue.residual
-    geometry = [0] * 18
-    geometry[14] = 1
-    return NativeKernel(
-        address_of("gemm", "rows", act=act.kind, **tile.params()),
-        (
-            *(In(0), pack_columns(p.matrix, tile.columns), pack_bias(p.row, 1, p.n, tile.columns)),
-            *(None if residual is None else In(residual), Out(0), p.m, p.k, p.k, 1, p.n, p.n),
-            *(1, p.k, block, row_tasks, panel_block, panel_tasks, act.p0, act.p1, *geometry),
-        ),
-        row_tasks * panel_tasks,
-        tile.bytes + tile.rows * p.k * 4,
-    )
+    return RowProduct(p.matrix, p.row, p.epilogue.activation, p.epilogue.residual, rows=p.m).kernel(target)
 
 
 def _dynamic_kernel(p: Product, target: Target) -> NativeKernel:

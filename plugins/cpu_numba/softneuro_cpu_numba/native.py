@@ -72,6 +72,13 @@ def kernel(factory: Factory) -> Factory:
     return factory
 
 
+def emitted(factory: Factory) -> Factory:
+    """Marks ``factory(emitter, **params)`` in ``emit/``, which writes its kernel with the emitter, as loadable by
+    :func:`emitted_address`."""
+    factory.is_emitted = True  # type: ignore[attr-defined]
+    return factory
+
+
 @dataclass(frozen=True, slots=True)
 class NativeKernel:
     """A prepared step that is one native kernel.
@@ -139,13 +146,19 @@ def address_of(family: str, name: str, **params: Any) -> int:
     return _address_of(family, name, tuple(sorted(params.items())))
 
 
+def emitted_address(family: str, name: str, isa: str, **params: Any) -> int:
+    """The same for a kernel written as LLVM IR, ``emit.<family>.<name>``; ``isa`` names a row of ``emit.isa``."""
+    return _address_of(family, name, tuple(sorted(params.items())), isa)
+
+
 @cache
-def _address_of(family: str, name: str, params: tuple[tuple[str, Any], ...]) -> int:
+def _address_of(family: str, name: str, params: tuple[tuple[str, Any], ...], isa: str | None = None) -> int:
     with _COMPILE_LOCK:
-        file = cache_folder() / f"{family}-{name}-{_key(family, name, params)}.o"
+        key = _key(family, name, params, isa)
+        file = cache_folder() / f"{family}-{name}-{key}.o"
         stored = _read(file)
         if stored is None:
-            stored = _compile(family, name, dict(params))
+            stored = _compile(family, name, dict(params)) if isa is None else _emit(family, name, params, isa, key)
             _store(file, stored)
         return _load(stored)
 
@@ -159,8 +172,8 @@ def _read(file: Path) -> bytes | None:
     return stored if digest == hashlib.sha256(stored).hexdigest().encode() else None
 
 
-def _key(family: str, name: str, params: tuple[tuple[str, Any], ...]) -> str:
-    text = repr((family, name, params, _environment()))
+def _key(family: str, name: str, params: tuple[tuple[str, Any], ...], isa: str | None = None) -> str:
+    text = repr((family, name, params, isa, _environment()))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
@@ -212,6 +225,26 @@ def _compile(family: str, name: str, params: dict[str, Any]) -> bytes:
     compiled = cfunc(signature, nopython=True, error_model="numpy", fastmath=flags)(function)
     code = compiled._library._get_compiled_object()
     return compiled._wrapper_name.encode() + b"\n" + code
+
+
+def _emit(family: str, name: str, params: tuple[tuple[str, Any], ...], isa: str, key: str) -> bytes:
+    """As :func:`_compile`, for a kernel of ``emit/``: straight through llvmlite."""
+    from softneuro_cpu_numba.emit.compile import object_code
+
+    symbol = f"{family}_{name}_{key}"
+    return symbol.encode() + b"\n" + object_code(emitted_text(family, name, isa, symbol, **dict(params)), isa)
+
+
+def emitted_text(family: str, name: str, isa: str, symbol: str = "kernel", **params: Any) -> str:
+    """The LLVM IR of one kernel of ``emit/``."""
+    from softneuro_cpu_numba.emit.compile import find_isa
+    from softneuro_cpu_numba.emit.emitter import Emitter
+
+    factory = getattr(importlib.import_module(f"softneuro_cpu_numba.emit.{family}"), name)
+    assert factory.is_emitted
+    emitter = Emitter(symbol, find_isa(isa).lanes)
+    factory(emitter, **params)
+    return emitter.finish()
 
 
 def _store(file: Path, content: bytes) -> None:

@@ -66,27 +66,12 @@ def tile_for_planes(target: Target, rows: int, columns: int) -> Tile:
     return min(_candidates(target)[:2], key=work)[0]
 
 
-def pack_columns(matrix: np.ndarray, columns: int) -> np.ndarray:
-    """[groups, K, N] as [groups, panels, K, columns], zeros behind N."""
-    groups, k, n = matrix.shape
-    panels = -(-n // columns)
-    padded = np.zeros((groups, k, panels * columns), np.float32)
-    padded[:, :, :n] = matrix
-    return aligned(padded.reshape(groups, k, panels, columns).transpose(0, 2, 1, 3))
-
-
 def pack_rows(matrix: np.ndarray, rows: int) -> np.ndarray:
     """[groups, M, K] with M rounded up to a multiple of ``rows``, zeros behind M."""
     groups, m, k = matrix.shape
     padded = np.zeros((groups, -(-m // rows) * rows, k), np.float32)
     padded[:, :m] = matrix
     return aligned(padded)
-
-
-def pack_bias(bias: np.ndarray | None, groups: int, n: int, columns: int) -> np.ndarray:
-    """[groups * n] (or zeros) spread over panels as :func:`pack_columns` does."""
-    values = np.zeros((groups, 1, n), np.float32) if bias is None else bias.reshape(groups, 1, n)
-    return pack_columns(values, columns)
 
 
 def split(count: int, unit: int, most: int, others: int, threads: int) -> int:

@@ -1,6 +1,5 @@
 """Matrix products over register tiles, and convolution as one (the patch matrix exists a block at a time).
 
-``rows``: C[pixel, channel], weights packed [panel][k][columns] (NHWC, Gemm, MatMul).
 ``planes``: C[channel, pixel], patches packed per block of pixels (NCHW).
 ``dynamic``: batched A @ B with both factors computed, B packed per task.
 """
@@ -72,71 +71,6 @@ def pack_patches(geometry, x, first, count, step_k, step_p, out):
                             for q in range(c):
                                 dst[k1 + q * step_k] = src[b1 + q * xc]
         p += run
-
-
-@kernel
-def rows(mr, vectors, lanes, act):
-    """C[P, OC] = patches(x)[P, K] @ w[K, OC] + bias, + residual, activated; NHWC or a plain matrix product.
-
-    args: x w bias residual y | rows K channels_per_group groups out_channels_per_group ld_y | pointwise a_row
-    rows_per_task row_tasks panels_per_task panel_tasks | p0 p1 | geometry[18]. x's group offset is in channels * xc.
-    scratch: tile, then max(rows_per_task, mr) * K floats.
-    """
-    nr = vectors * lanes
-    dot, activate = tile(mr, vectors, lanes), ACTIVATIONS[act]
-
-    def run(args, begin, end, scratch):
-        x, w, bias, res, y = args[0], args[1], args[2], args[3], args[4]
-        count, k, cg, ocg, ldy = args[5], args[6], args[7], args[9], args[10]
-        pointwise, a_row, block = args[11], args[12], args[13]
-        row_tasks, panel_block, panel_tasks = args[14], args[15], args[16]
-        p0, p1 = float_arg(args[17]), float_arg(args[18])
-        geometry = i64(i64_address(args) + 19 * 8)
-        panels = (ocg + nr - 1) // nr
-        c, bias_of, out = f32(scratch), f32(bias), f32(y)
-        residual = f32(res)
-        patches = scratch + mr * nr * 4
-        for task in range(begin, end):
-            group, rest = task // (row_tasks * panel_tasks), task % (row_tasks * panel_tasks)
-            first = (rest // panel_tasks) * block
-            panel0 = (rest % panel_tasks) * panel_block
-            panel1 = min(panels, panel0 + panel_block)
-            here = min(block, count - first)
-            xg = x + group * cg * geometry[14] * 4
-            a, lda = xg + first * a_row * 4, a_row
-            if not pointwise:
-                pack_patches(geometry, xg, first, here, 1, k, patches)
-                a, lda = patches, k
-            elif here < mr:  # a tile reads mr rows: give it a place where it may
-                source, copy = f32(a), f32(patches)
-                for i in range(here):
-                    for q in range(k):
-                        copy[i * k + q] = source[i * a_row + q]
-                a, lda = patches, k
-            for panel in range(panel0, panel1):
-                wp = w + ((group * panels + panel) * k * nr) * 4
-                column = group * ocg + panel * nr
-                columns = min(nr, ocg - panel * nr)
-                bias_at = (group * panels + panel) * nr
-                r = 0
-                while r < here:
-                    some, skip = min(mr, here - r), 0
-                    if here >= mr and some < mr:  # the last tile starts earlier and skips what is done
-                        skip = mr - some
-                    dot(a + (r - skip) * lda * 4, lda * 4, 4, wp, nr * 4, k, scratch)
-                    for i in range(some):
-                        y0 = (first + r + i) * ldy + column
-                        c0 = (skip + i) * nr
-                        if res != 0:
-                            for j in range(columns):
-                                v = c[c0 + j] + bias_of[bias_at + j] + residual[y0 + j]
-                                out[y0 + j] = activate(v, p0, p1)
-                        else:
-                            for j in range(columns):
-                                out[y0 + j] = activate(c[c0 + j] + bias_of[bias_at + j], p0, p1)
-                    r += some
-
-    return run
 
 
 @kernel

@@ -1,0 +1,122 @@
+"""Activations on a vector, as epilogues apply them: ``f(e, x, p0, p1)`` with both parameters splat.
+
+The polynomials are those of ``kernels.base`` (Cephes expf and tanhf, a two-piece erf) in the same order of operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llvmlite import ir
+
+from softneuro_cpu_numba.emit.emitter import I32, Emitter, Value
+
+EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+ERF_LARGE = (-3.88396438e-3, 2.42546219e-2, -1.06777877e-1, -6.34846687e-1, -1.28717512e-1)
+ERF_SMALL = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
+
+
+def _polynomial(e: Emitter, x: Value, coefficients: Sequence[float]) -> Value:
+    total = e.constant(coefficients[0])
+    for c in coefficients[1:]:
+        total = e.fma(total, x, e.constant(c))
+    return total
+
+
+def _ints(e: Emitter, number: int) -> Value:
+    return ir.Constant(e.vector_type(element=I32), [number] * e.lanes)
+
+
+def _power_of_two(e: Emitter, exponent: Value) -> Value:
+    return e.b.bitcast(e.b.shl(e.b.add(exponent, _ints(e, 127)), _ints(e, 23)), e.vector_type())
+
+
+def _negated(e: Emitter, x: Value) -> Value:
+    return e.b.fsub(e.constant(-0.0), x)
+
+
+def _absolute(e: Emitter, x: Value) -> Value:
+    return e.intrinsic(f"llvm.fabs.v{e.lanes}f32", x.type, [x])
+
+
+def exp(e: Emitter, x: Value) -> Value:
+    """e**x, 2 ulp, right at 0, overflow and NaN (Cephes expf, scaled in two steps)."""
+    z = e.minimum(e.constant(89.0), e.maximum(e.constant(-104.0), x))
+    n = e.intrinsic(f"llvm.rint.v{e.lanes}f32", x.type, [e.b.fmul(z, e.constant(1.44269504088896341))])
+    r = e.fma(n, e.constant(-0.693359375), z)
+    r = e.fma(n, e.constant(2.12194440e-4), r)
+    p = _polynomial(e, r, EXP)
+    p = e.b.fadd(e.fma(e.b.fmul(p, r), r, r), e.constant(1.0))
+    whole = e.b.fptosi(n, e.vector_type(element=I32))
+    half = e.b.ashr(whole, _ints(e, 1))
+    return e.b.fmul(e.b.fmul(p, _power_of_two(e, half)), _power_of_two(e, e.b.sub(whole, half)))
+
+
+def sigmoid(e: Emitter, x: Value) -> Value:
+    one = e.constant(1.0)
+    return e.b.fdiv(one, e.b.fadd(one, exp(e, _negated(e, x))))
+
+
+def tanh(e: Emitter, x: Value) -> Value:
+    """tanh, 2e-7 relative (Cephes tanhf)."""
+    a, one = _absolute(e, x), e.constant(1.0)
+    z = e.b.fmul(x, x)
+    small = e.fma(e.b.fmul(_polynomial(e, z, TANH), z), x, x)
+    large = e.b.fsub(one, e.b.fdiv(e.constant(2.0), e.b.fadd(exp(e, e.b.fadd(a, a)), one)))
+    return e.b.select(e.b.fcmp_ordered("<", a, e.constant(0.625)), small, _with_sign_of(e, large, x))
+
+
+def _with_sign_of(e: Emitter, magnitude: Value, x: Value) -> Value:
+    return e.b.select(e.b.fcmp_ordered("<", x, e.constant(0.0)), _negated(e, magnitude), magnitude)
+
+
+def erf(e: Emitter, x: Value) -> Value:
+    """erf, 2e-7 (two minimax polynomials joined at 0.9277)."""
+    t, s = _absolute(e, x), e.b.fmul(x, x)
+    r = e.fma(e.constant(-1.72853470e-5), t, e.constant(3.83197126e-4))
+    r = e.fma(r, s, e.fma(e.constant(ERF_LARGE[0]), t, e.constant(ERF_LARGE[1])))
+    for c in ERF_LARGE[2:]:
+        r = e.fma(r, t, e.constant(c))
+    large = e.b.fsub(e.constant(1.0), exp(e, e.b.fsub(e.b.fmul(r, t), t)))
+    small = e.fma(_polynomial(e, s, ERF_SMALL), x, x)
+    return e.b.select(e.b.fcmp_ordered(">", t, e.constant(0.927734375)), _with_sign_of(e, large, x), small)
+
+
+def _clip(e: Emitter, x: Value, low: Value, high: Value) -> Value:
+    return e.minimum(high, e.maximum(low, x))
+
+
+def _leaky(e: Emitter, x: Value, alpha: Value, _: Value) -> Value:
+    return e.b.select(e.b.fcmp_ordered("<", x, e.constant(0.0)), e.b.fmul(x, alpha), x)
+
+
+def _hardsigmoid(e: Emitter, x: Value, alpha: Value, beta: Value) -> Value:
+    return _clip(e, e.fma(x, alpha, beta), e.constant(0.0), e.constant(1.0))
+
+
+def _gelu(e: Emitter, x: Value, _p0: Value, _p1: Value) -> Value:
+    inner = erf(e, e.b.fmul(x, e.constant(0.7071067811865476)))
+    return e.b.fmul(e.b.fmul(e.constant(0.5), x), e.b.fadd(e.constant(1.0), inner))
+
+
+def _gelu_tanh(e: Emitter, x: Value, _p0: Value, _p1: Value) -> Value:
+    cube = e.b.fmul(e.b.fmul(x, x), x)
+    inner = e.b.fmul(e.constant(0.7978845608028654), e.fma(e.constant(0.044715), cube, x))
+    return e.b.fmul(e.b.fmul(e.constant(0.5), x), e.b.fadd(e.constant(1.0), tanh(e, inner)))
+
+
+ACTIVATIONS: dict[str, Callable[[Emitter, Value, Value, Value], Value]] = {
+    "none": lambda e, x, _p0, _p1: x,
+    "relu": lambda e, x, _p0, _p1: e.maximum(e.constant(0.0), x),
+    "clip": _clip,
+    "leaky": _leaky,
+    "sigmoid": lambda e, x, _p0, _p1: sigmoid(e, x),
+    "tanh": lambda e, x, _p0, _p1: tanh(e, x),
+    "hardsigmoid": _hardsigmoid,
+    "hardswish": lambda e, x, alpha, beta: e.b.fmul(x, _hardsigmoid(e, x, alpha, beta)),
+    "swish": lambda e, x, alpha, _p1: e.b.fmul(x, sigmoid(e, e.b.fmul(x, alpha))),
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
+}
+"""The kinds of ``kernels.base.ACTIVATIONS``, and the two that need no parameters."""

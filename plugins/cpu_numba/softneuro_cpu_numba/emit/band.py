@@ -1,0 +1,87 @@
+"""The band: the input rows a stretch of output rows reads, copied with their zero border, channels last.
+
+After it a convolution has no edge cases. Copying costs 2 to 5 % of a 3x3 convolution's time, and it reads any layout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
+
+WORDS = ("height", "width", "top", "left", "reach", "step_y", "step_x", "take_y", "take_x", "span", "y", "x", "c")
+"""What a kernel's argument list gives of a band, in order: the input's size, the padding before it, band rows an
+output row reads; band rows (columns) between outputs, input rows (columns) between band rows (columns), columns
+of the band; the input's strides in elements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The words of :data:`WORDS` as values, and how the input lies.
+
+    ``source``: ``runs`` (pixels of the input lie behind each other with all their channels), ``pixels`` (each pixel's
+    channels lie together) or ``planar`` (any strides).
+    """
+
+    source: str
+    words: dict[str, Value]
+
+    @classmethod
+    def read(cls, e: Emitter, source: str, first: int) -> Band:
+        return cls(source, dict(zip(WORDS, e.words(first, len(WORDS)), strict=True)))
+
+    def pack(self, e: Emitter, x: Value, channels: Value, first_row: Value, rows: Value, out: Value) -> None:
+        """Writes the band under output rows ``first_row .. first_row + rows`` of the image at ``x`` to ``out``."""
+        w = self.words
+        count = e.add(e.mul(e.sub(rows, 1), w["step_y"]), w["reach"])
+        begin = e.sub(e.mul(first_row, w["step_y"], w["take_y"]), w["top"])
+        pitch = e.mul(w["span"], channels)
+
+        def row(r: Value) -> None:
+            y, into = e.add(begin, e.mul(r, w["take_y"])), e.at(out, e.mul(r, pitch))
+            inside = e.b.icmp_unsigned("<", y, w["height"])
+
+            def fill() -> tuple[()]:
+                self._row(e, e.at(x, e.mul(y, w["y"])), channels, into)
+                return ()
+
+            def clear() -> tuple[()]:
+                e.zero_run(into, pitch)
+                return ()
+
+            e.when(inside, fill, clear)
+
+        e.loop(count, row)
+
+    def _row(self, e: Emitter, x: Value, channels: Value, out: Value) -> None:
+        w = self.words
+        if self.source == "runs":
+            before = e.smaller(w["left"], w["span"])
+            inside = e.smaller(w["width"], e.sub(w["span"], before))
+            e.zero_run(out, e.mul(before, channels))
+            e.copy_run(e.at(out, e.mul(before, channels)), x, e.mul(inside, channels))
+            written = e.add(before, inside)
+            e.zero_run(e.at(out, e.mul(written, channels)), e.mul(e.sub(w["span"], written), channels))
+            return
+
+        def pixel(p: Value) -> None:
+            column, into = e.sub(e.mul(p, w["take_x"]), w["left"]), e.at(out, e.mul(p, channels))
+
+            def fill() -> tuple[()]:
+                self._pixel(e, e.at(x, e.mul(column, w["x"])), channels, into)
+                return ()
+
+            def clear() -> tuple[()]:
+                e.zero_run(into, channels)
+                return ()
+
+            e.when(e.b.icmp_unsigned("<", column, w["width"]), fill, clear)
+
+        e.loop(w["span"], pixel)
+
+    def _pixel(self, e: Emitter, x: Value, channels: Index, out: Value) -> None:
+        if self.source == "pixels":
+            e.copy_run(out, x, channels)
+            return
+        step = self.words["c"]
+        e.loop(channels, lambda c: e.b.store(e.b.load(e.at(x, e.mul(c, step))), e.at(out, c)) and None)

@@ -1,0 +1,105 @@
+"""Convolution and matrix product on pixels as rows and output channels as columns (NHWC, Gemm, MatMul).
+
+Direct: no patch matrix exists. A pixel's window is a few runs of consecutive floats in the band (one for each kernel
+row: its columns and channels lie together), so the tile's rows are addresses and the sums run over those runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from softneuro_cpu_numba.emit.band import Band
+from softneuro_cpu_numba.emit.emitter import Emitter, Value
+from softneuro_cpu_numba.emit.tile import Finish, Segments, accumulate, in_pieces
+from softneuro_cpu_numba.native import emitted
+
+ARGUMENTS = (
+    *("x", "w", "bias", "residual", "y", "starts"),
+    *("row_tasks", "panel_tasks", "rows_per_task", "panels_per_task", "rows", "columns"),
+    *("x_image", "groups", "channels", "x_channel", "out_channels", "ld_y", "wide", "panels", "k"),
+    *("ld_a", "offsets", "run", "runs", "run_offsets"),
+)
+"""Then p0, p1 and, unless pointwise, the band. ``rows`` x ``columns`` are the output's; ``starts`` gives each panel's
+first column; ``offsets`` each pixel's place in the band; ``ld_a`` (pointwise) the floats between two pixels."""
+
+
+@emitted
+def rows(
+    e: Emitter,
+    pieces: Sequence[int],
+    vectors: int,
+    narrow_pieces: Sequence[int],
+    source: str,
+    act: str,
+    residual: bool,
+    masked: bool,
+) -> None:
+    """y[pixel, channel] = windows(x) @ w + bias, + residual, activated.
+
+    Tasks are image x group x row stretch x panel stretch. Panels are ``vectors`` wide, the last ones one vector;
+    ``masked`` if there are fewer channels than lanes. ``source``: ``pointwise``, or how the band reads x.
+    scratch: the band. Weights: [group][panel][k][width].
+    """
+    a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
+    at = len(ARGUMENTS)
+    finish = Finish(act, e.number(at), e.number(at + 1), e.floats(a["residual"]) if residual else None)
+    band = None if source == "pointwise" else Band.read(e, source, at + 2)
+    x, w, bias, y = (e.floats(a[name]) for name in ("x", "w", "bias", "y"))
+    starts = e.integers(a["starts"])
+    whole = Segments(a["k"])
+    segments = whole if band is None else Segments(a["run"], a["runs"], e.integers(a["run_offsets"]))
+    per_group = e.mul(a["row_tasks"], a["panel_tasks"])
+    columns_per_group = e.add(e.mul(a["wide"], vectors * e.lanes), e.mul(e.sub(a["panels"], a["wide"]), e.lanes))
+
+    def task(number: Value) -> None:
+        image, rest = e.divmod(number, e.mul(a["groups"], per_group))
+        group, rest = e.divmod(rest, per_group)
+        stretch, panel_stretch = e.divmod(rest, a["panel_tasks"])
+        first_row = e.mul(stretch, a["rows_per_task"])
+        here = e.smaller(a["rows_per_task"], e.sub(a["rows"], first_row))
+        count = e.mul(here, a["columns"])
+        pixel = e.mul(e.add(e.mul(image, a["rows"]), first_row), a["columns"])
+        begin = e.mul(panel_stretch, a["panels_per_task"])
+        end = e.smaller(e.add(begin, a["panels_per_task"]), a["panels"])
+        origin = e.at(x, e.add(e.mul(image, a["x_image"]), e.mul(group, a["channels"], a["x_channel"])))
+        row_at: Callable[[Value], Value]
+        if band is None:
+            origin = e.at(origin, e.mul(first_row, a["ld_a"]))
+            row_at = lambda p: e.at(origin, e.mul(p, a["ld_a"]))  # noqa: E731
+        else:
+            packed, offsets = e.floats(e.scratch), e.integers(a["offsets"])
+            band.pack(e, origin, a["channels"], first_row, here, packed)
+            row_at = lambda p: e.at(packed, e.integer(offsets, p))  # noqa: E731
+        place = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
+        before = e.mul(group, columns_per_group)
+
+        def panel(number: Value, width: int, sizes: Sequence[int]) -> None:
+            column = e.integer(starts, number)
+            if width == 1:
+                ahead = e.add(e.mul(a["wide"], (vectors - 1) * e.lanes), e.mul(number, e.lanes))
+            else:
+                ahead = e.mul(number, width * e.lanes)
+            ahead = e.add(before, ahead)
+            weights, biases = e.at(w, e.mul(ahead, a["k"])), e.at(bias, ahead)
+            base = e.add(place, column)
+            mask = e.lanes_below(a["out_channels"]) if masked and width == 1 else None
+
+            def tile(first: Value, size: int) -> None:
+                pointers = [row_at(e.add(first, r)) for r in range(size)]
+                start = [e.load(biases, v * e.lanes) for v in range(width)]
+                sums = accumulate(e, pointers, weights, segments, start)
+                for r in range(size):
+                    offset = e.add(base, e.mul(e.add(first, r), a["ld_y"]))
+                    for v in range(width):
+                        finish.store(e, sums[r * width + v], y, e.add(offset, v * e.lanes), mask)
+
+            in_pieces(e, count, sizes, tile)
+
+        middle = e.smaller(e.larger(begin, a["wide"]), end)
+        if vectors > 1:
+            e.loop(middle, lambda p: panel(p, vectors, pieces), first=begin)
+            e.loop(end, lambda p: panel(p, 1, narrow_pieces), first=middle)
+        else:
+            e.loop(end, lambda p: panel(p, 1, narrow_pieces), first=begin)
+
+    e.loop(e.end, task, first=e.begin)

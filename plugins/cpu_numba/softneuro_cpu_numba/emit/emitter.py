@@ -1,0 +1,242 @@
+"""Writes LLVM IR: loops with carried values, vectors, pointers. Knows nothing of convolution.
+
+Everything is emitted in SSA form with accumulators as phi nodes, so LLVM's middle-end passes are not run: they cost
+more time than the code generator and gain nothing. ``llvm.fmuladd`` is an FMA where the CPU has one and a multiply
+and an add elsewhere; no fast-math flag is used, so results do not depend on how a kernel was vectorised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from llvmlite import ir
+
+I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
+F32 = ir.FloatType()
+Value = Any
+"""An llvmlite IR value (llvmlite has no type stubs)."""
+Index = Any
+"""An i64 IR value or a Python int."""
+
+
+class Emitter:
+    """One kernel ``void name(const int64* args, int64 begin, int64 end, void* scratch)`` under construction.
+
+    ``lanes`` is the width of its vectors in float32 elements. Offsets of loads and stores count elements.
+    """
+
+    def __init__(self, name: str, lanes: int) -> None:
+        self.lanes = lanes
+        self.module = ir.Module(name)
+        signature = ir.FunctionType(ir.VoidType(), [I64.as_pointer(), I64, I64, I8.as_pointer()])
+        self.function = ir.Function(self.module, signature, name)
+        self.args, self.begin, self.end, self.scratch = self.function.args
+        self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
+
+    def finish(self) -> str:
+        """The module's text."""
+        self.b.ret_void()
+        return str(self.module)
+
+    # -- integers and addresses
+
+    def i(self, value: Index) -> Value:
+        """An i64: a constant for a Python int, the value itself otherwise."""
+        return ir.Constant(I64, value) if isinstance(value, int) else value
+
+    def add(self, *terms: Index) -> Value:
+        total = self.i(terms[0])
+        for term in terms[1:]:
+            if not (isinstance(term, int) and term == 0):
+                total = self.b.add(total, self.i(term))
+        return total
+
+    def sub(self, x: Index, y: Index) -> Value:
+        return self.b.sub(self.i(x), self.i(y))
+
+    def mul(self, *factors: Index) -> Value:
+        total = self.i(factors[0])
+        for factor in factors[1:]:
+            if not (isinstance(factor, int) and factor == 1):
+                total = self.b.mul(total, self.i(factor))
+        return total
+
+    def divmod(self, x: Index, y: Index) -> tuple[Value, Value]:
+        """Quotient and remainder of non-negative numbers."""
+        quotient = self.b.udiv(self.i(x), self.i(y))
+        return quotient, self.sub(x, self.mul(quotient, y))
+
+    def less(self, x: Index, y: Index) -> Value:
+        return self.b.icmp_signed("<", self.i(x), self.i(y))
+
+    def smaller(self, x: Index, y: Index) -> Value:
+        return self.b.select(self.less(x, y), self.i(x), self.i(y))
+
+    def larger(self, x: Index, y: Index) -> Value:
+        return self.b.select(self.less(x, y), self.i(y), self.i(x))
+
+    def word(self, position: Index) -> Value:
+        """Argument number ``position`` as an integer."""
+        return self.b.load(self.b.gep(self.args, [self.i(position)]))
+
+    def words(self, first: int, count: int) -> list[Value]:
+        return [self.word(first + n) for n in range(count)]
+
+    def number(self, position: int) -> Value:
+        """Argument number ``position`` as the float32 in its low bits."""
+        return self.b.bitcast(self.b.trunc(self.word(position), I32), F32)
+
+    def floats(self, address: Value) -> Value:
+        """A float pointer to an address (an integer or any pointer)."""
+        if isinstance(address.type, ir.PointerType):
+            return self.b.bitcast(address, F32.as_pointer())
+        return self.b.inttoptr(address, F32.as_pointer())
+
+    def integers(self, address: Value) -> Value:
+        return self.b.inttoptr(address, I64.as_pointer())
+
+    def at(self, pointer: Value, offset: Index) -> Value:
+        """The pointer ``offset`` elements on."""
+        return pointer if isinstance(offset, int) and offset == 0 else self.b.gep(pointer, [self.i(offset)])
+
+    def integer(self, pointer: Value, offset: Index) -> Value:
+        """The int64 at ``pointer[offset]``."""
+        return self.b.load(self.at(pointer, offset))
+
+    # -- vectors
+
+    def vector_type(self, lanes: int | None = None, element: Any = F32) -> Any:
+        return ir.VectorType(element, lanes or self.lanes)
+
+    def constant(self, number: float) -> Value:
+        return ir.Constant(self.vector_type(), [number] * self.lanes)
+
+    def load(self, pointer: Value, offset: Index = 0) -> Value:
+        place = self.b.bitcast(self.at(pointer, offset), self.vector_type().as_pointer())
+        return self.b.load(place, align=4)
+
+    def store(self, value: Value, pointer: Value, offset: Index = 0) -> None:
+        self.b.store(value, self.b.bitcast(self.at(pointer, offset), value.type.as_pointer()), align=4)
+
+    def broadcast(self, pointer: Value, offset: Index = 0) -> Value:
+        """A vector of the one float at ``pointer[offset]``."""
+        return self.splat(self.b.load(self.at(pointer, offset), align=4))
+
+    def splat(self, scalar: Value) -> Value:
+        undefined = ir.Constant(self.vector_type(), ir.Undefined)
+        single = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        zeros = ir.Constant(self.vector_type(element=I32), [0] * self.lanes)
+        return self.b.shuffle_vector(single, undefined, zeros)
+
+    def intrinsic(self, name: str, result: Any, operands: Sequence[Value]) -> Value:
+        """A call of an LLVM intrinsic under its full (mangled) name."""
+        known = self.module.globals.get(name)
+        if known is None:
+            known = ir.Function(self.module, ir.FunctionType(result, [v.type for v in operands]), name)
+        return self.b.call(known, operands)
+
+    def fma(self, x: Value, y: Value, z: Value) -> Value:
+        """x * y + z."""
+        return self.intrinsic(f"llvm.fmuladd.v{self.lanes}f32", x.type, [x, y, z])
+
+    def maximum(self, x: Value, y: Value) -> Value:
+        """The larger; y where x is NaN, so a NaN in y survives: put the data there (x86's own rule)."""
+        return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)
+
+    def minimum(self, x: Value, y: Value) -> Value:
+        """The smaller; y where either is NaN."""
+        return self.b.select(self.b.fcmp_ordered("<", x, y), x, y)
+
+    def lanes_below(self, count: Value) -> Value:
+        """Mask of the first ``count`` lanes."""
+        numbers = ir.Constant(self.vector_type(element=I32), list(range(self.lanes)))
+        undefined = ir.Constant(self.vector_type(element=I32), ir.Undefined)
+        single = self.b.insert_element(undefined, self.b.trunc(count, I32), ir.Constant(I32, 0))
+        zeros = ir.Constant(self.vector_type(element=I32), [0] * self.lanes)
+        return self.b.icmp_signed("<", numbers, self.b.shuffle_vector(single, undefined, zeros))
+
+    def load_some(self, pointer: Value, offset: Index, mask: Value) -> Value:
+        """A vector whose lanes outside ``mask`` are 0 and not read."""
+        place = self.b.bitcast(self.at(pointer, offset), self.vector_type().as_pointer())
+        operands = [place, ir.Constant(I32, 4), mask, self.constant(0.0)]
+        return self.intrinsic(f"llvm.masked.load.v{self.lanes}f32.p0", self.vector_type(), operands)
+
+    def store_some(self, value: Value, pointer: Value, offset: Index, mask: Value) -> None:
+        place = self.b.bitcast(self.at(pointer, offset), value.type.as_pointer())
+        operands = [value, place, ir.Constant(I32, 4), mask]
+        self.intrinsic(f"llvm.masked.store.v{self.lanes}f32.p0", ir.VoidType(), operands)
+
+    # -- control
+
+    def loop(
+        self,
+        count: Index,
+        body: Callable[..., Iterable[Value] | None],
+        carried: Sequence[Value] = (),
+        step: int = 1,
+        first: Index = 0,
+    ) -> list[Value]:
+        """``for i in range(first, count, step): carried = body(i, *carried)``; returns what is carried out."""
+        before, start = self.b.block, self.i(first)
+        head, after = self.function.append_basic_block("loop"), self.function.append_basic_block("done")
+        self.b.cbranch(self.less(start, count), head, after)
+        self.b.position_at_end(head)
+        index = self.b.phi(I64)
+        index.add_incoming(start, before)
+        phis = [self.b.phi(v.type) for v in carried]
+        made = list(body(index, *phis) or ())
+        assert len(made) == len(phis)
+        following = self.b.add(index, self.i(step))
+        index.add_incoming(following, self.b.block)
+        for phi, begin, value in zip(phis, carried, made, strict=True):
+            phi.add_incoming(begin, before)
+            phi.add_incoming(value, self.b.block)
+        last = self.b.block
+        self.b.cbranch(self.less(following, count), head, after)
+        self.b.position_at_end(after)
+        results = [self.b.phi(v.type) for v in carried]
+        for result, begin, value in zip(results, carried, made, strict=True):
+            result.add_incoming(begin, before)
+            result.add_incoming(value, last)
+        return results
+
+    def when(
+        self, condition: Value, then: Callable[[], Sequence[Value]], otherwise: Callable[[], Sequence[Value]]
+    ) -> list[Value]:
+        """Both ways of a branch; returns the values of the one taken."""
+        places = [self.function.append_basic_block(n) for n in ("then", "otherwise", "joined")]
+        self.b.cbranch(condition, places[0], places[1])
+        made = []
+        for place, branch in zip(places, (then, otherwise), strict=False):
+            self.b.position_at_end(place)
+            values = list(branch())
+            made.append((values, self.b.block))
+            self.b.branch(places[2])
+        self.b.position_at_end(places[2])
+        results = []
+        for pair in zip(made[0][0], made[1][0], strict=True):
+            phi = self.b.phi(pair[0].type)
+            for value, (_, block) in zip(pair, made, strict=True):
+                phi.add_incoming(value, block)
+            results.append(phi)
+        return results
+
+    def zero_run(self, out: Value, count: Index) -> None:
+        """``out[0:count] = 0``."""
+        self._run(count, lambda i: self.store(self.constant(0.0), out, i), lambda i: self._put(out, i, None))
+
+    def copy_run(self, out: Value, source: Value, count: Index) -> None:
+        """``out[0:count] = source[0:count]``, not overlapping."""
+        self._run(
+            count, lambda i: self.store(self.load(source, i), out, i), lambda i: self._put(out, i, self.at(source, i))
+        )
+
+    def _put(self, out: Value, offset: Value, source: Value | None) -> None:
+        value = ir.Constant(F32, 0.0) if source is None else self.b.load(source, align=4)
+        self.b.store(value, self.at(out, offset), align=4)
+
+    def _run(self, count: Index, vector: Callable[[Value], None], scalar: Callable[[Value], None]) -> None:
+        whole = self.b.and_(self.i(count), self.i(-self.lanes))
+        self.loop(whole, lambda i: vector(i), step=self.lanes)
+        self.loop(count, lambda i: scalar(i), first=whole)

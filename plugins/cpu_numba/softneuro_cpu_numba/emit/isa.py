@@ -1,0 +1,43 @@
+"""What the vector unit offers: lanes, registers, and the LLVM target a kernel is compiled for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from softneuro_core.device import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Isa:
+    """One row of the table. ``features`` None compiles for the host itself."""
+
+    name: str
+    lanes: int
+    """float32 elements of a vector register."""
+    registers: int
+    cpu: str = ""
+    features: str | None = None
+    triple: str = ""
+
+    def fits(self, rows: int, vectors: int) -> bool:
+        """Whether a tile's accumulators, one row of the other factor and one broadcast stay in registers."""
+        return rows * vectors + vectors + 1 <= self.registers
+
+
+AVX512 = Isa("avx512", 16, 32, "skylake-avx512", "+avx512f,+avx512vl,+avx512bw,+avx512dq,+fma,-prefer-256-bit")
+AVX2 = Isa("avx2", 8, 16, "haswell", "+avx2,+fma")
+SSE = Isa("sse", 4, 16, "x86-64", "")
+NEON = Isa("neon", 4, 32, "generic", "+neon", "aarch64-unknown-linux-gnu")
+TABLE = {isa.name: isa for isa in (AVX512, AVX2, SSE, NEON)}
+NATIVE = {name: Isa(name, isa.lanes, isa.registers) for name, isa in TABLE.items()}
+"""The same classes compiled for exactly this CPU (its scheduling model and all its features)."""
+
+
+def isa_of(target: Target) -> str:
+    """Name of the widest class the target's CPU has."""
+    features = target.isa.split(",")
+    if "AVX512F" in features and "AVX512VL" in features:
+        return "avx512"
+    if "AVX2" in features and "FMA3" in features:
+        return "avx2"
+    return "neon" if "NEON" in features or "ASIMD" in features else "sse"

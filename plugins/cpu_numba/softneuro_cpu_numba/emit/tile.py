@@ -1,0 +1,91 @@
+"""The register tile: C[rows][vectors * lanes] = start + sum over k of A[r, k] * B[k, :], all of C in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from softneuro_cpu_numba.emit.activation import ACTIVATIONS
+from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """K as ``count`` runs of ``length`` consecutive floats of A; run ``s`` begins at ``offsets[s]``.
+
+    A pointwise product has one run; a convolution one for each kernel row (its columns and channels lie together).
+    """
+
+    length: Index
+    count: Index = 1
+    offsets: Value | None = None
+
+
+def accumulate(
+    e: Emitter, rows: Sequence[Value], panel: Value, segments: Segments, start: Sequence[Value]
+) -> list[Value]:
+    """Sums of one tile, row by row. ``rows`` point to A's rows, ``panel`` to B as [k][vectors * lanes]; ``start`` are
+    the first values of every row."""
+    vectors = len(start)
+    width = vectors * e.lanes
+    sums = [v for _ in rows for v in start]
+
+    def step(at: Value, pointers: Sequence[Value], k: Value, carried: Sequence[Value]) -> list[Value]:
+        columns = [e.load(at, v * e.lanes) for v in range(vectors)]
+        made = []
+        for r, pointer in enumerate(pointers):
+            x = e.broadcast(pointer, k)
+            made += [e.fma(x, column, carried[r * vectors + v]) for v, column in enumerate(columns)]
+        return made
+
+    def run(pointers: Sequence[Value], carried: Sequence[Value]) -> list[Value]:
+        def body(k: Value, at: Value, *now: Value) -> list[Value]:
+            return [e.at(at, width), *step(at, pointers, k, now)]
+
+        return e.loop(segments.length, body, carried)
+
+    if segments.offsets is None:
+        return run(rows, [panel, *sums])[1:]
+
+    def segment(s: Value, at: Value, *now: Value) -> list[Value]:
+        assert segments.offsets is not None
+        shift = e.integer(segments.offsets, s)
+        return run([e.at(pointer, shift) for pointer in rows], [at, *now])
+
+    return e.loop(segments.count, segment, [panel, *sums])[1:]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What happens to a sum on its way to memory: + residual, activation. Parameters are scalars."""
+
+    activation: str
+    p0: Value
+    p1: Value
+    residual: Value | None = None
+
+    def store(self, e: Emitter, value: Value, y: Value, offset: Index, mask: Value | None = None) -> None:
+        """Writes a vector of results to ``y[offset]``; the residual is read at the same offset."""
+        if self.residual is not None:
+            more = e.load(self.residual, offset) if mask is None else e.load_some(self.residual, offset, mask)
+            value = e.b.fadd(value, more)
+        value = ACTIVATIONS[self.activation](e, value, e.splat(self.p0), e.splat(self.p1))
+        if mask is None:
+            e.store(value, y, offset)
+        else:
+            e.store_some(value, y, offset, mask)
+
+
+def in_pieces(e: Emitter, count: Index, pieces: Sequence[int], body: Callable[[Value, int], None]) -> None:
+    """``body(first, piece)`` over 0..count, largest pieces first; ``pieces`` descend to 1."""
+    assert pieces[-1] == 1
+    first = e.i(0)
+    for piece in pieces:
+
+        def one(i: Value, _size: int = piece) -> None:
+            body(i, _size)
+
+        whole = e.sub(count, piece - 1)
+        done = e.mul(e.b.sdiv(e.larger(e.sub(count, first), 0), e.i(piece)), piece)
+        e.loop(whole, one, step=piece, first=first)
+        first = e.add(first, done)

@@ -1,0 +1,226 @@
+"""What ``emit.conv.rows`` is given: panels, their packing, tasks, the band's geometry.
+
+Shared by convolution in NHWC and by matrix products with a constant factor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.spec import NHWC, Layout
+from softneuro_cpu_numba.emit.isa import NATIVE, isa_of
+from softneuro_cpu_numba.epilogues import Activation
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
+from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
+from softneuro_cpu_numba.windows import Window, image_strides
+
+BLOCK_BYTES = 256 * 1024
+"""Rows of A one task reads for every panel: they should stay in the second-level cache beside a panel."""
+TILES: dict[str, tuple[tuple[int, int], ...]] = {
+    "avx512": ((8, 3), (6, 4), (12, 2)),
+    "avx2": ((6, 2), (4, 3)),
+    "sse": ((6, 2), (4, 3)),
+    "neon": ((8, 3), (12, 2)),
+}
+"""Tiles (rows, vectors) that keep the multipliers busy without spilling; more rows than 12 run out of pointers."""
+NARROW_ROWS = (8, 4, 2, 1)
+"""Rows of a tile one vector wide: eight sums hide the latency of an FMA."""
+GEMV_VECTORS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """Columns cut into panels: ``wide`` of ``vectors`` vectors, the others of one. The last ones may overlap, so that
+    no panel is part full; each column is written with the same value by both."""
+
+    starts: tuple[int, ...]
+    wide: int
+    vectors: int
+    lanes: int
+
+    def widths(self) -> list[int]:
+        return [self.vectors * self.lanes if i < self.wide else self.lanes for i in range(len(self.starts))]
+
+    @property
+    def columns(self) -> int:
+        """Columns computed: the cost."""
+        return sum(self.widths())
+
+    def pack(self, matrix: np.ndarray) -> np.ndarray:
+        """[groups, K, N] as [groups][panel][K][width], zeros behind N."""
+        parts = []
+        for start, width in zip(self.starts, self.widths(), strict=True):
+            part = matrix[:, :, start : start + width]
+            short = width - part.shape[2]
+            parts.append(np.pad(part, ((0, 0), (0, 0), (0, short))).reshape(len(matrix), -1))
+        return aligned(np.concatenate(parts, axis=1).astype(np.float32, copy=False))
+
+
+def cut(columns: int, vectors: int, lanes: int) -> Panels:
+    """Panels over ``columns``; fewer columns than lanes make one masked panel."""
+    width = vectors * lanes
+    wide = columns // width if vectors > 1 else 0
+    rest = columns - wide * width
+    starts = [i * width for i in range(wide)]
+    if wide and rest > (vectors - 1) * lanes:
+        return Panels((*starts, columns - width), wide + 1, vectors, lanes)
+    last = max(0, columns - lanes)
+    narrow = [min(wide * width + i * lanes, last) for i in range(-(-rest // lanes))]
+    return Panels((*starts, *narrow), wide, vectors, lanes)
+
+
+def tile_choices(target: Target, rows: int) -> tuple[tuple[int, int], ...]:
+    """Tiles worth trying for a product of so many rows."""
+    return ((1, GEMV_VECTORS),) if rows <= 2 else TILES[isa_of(target)]
+
+
+def best_tile(target: Target, rows: int, columns: int) -> tuple[int, int]:
+    """The tile that computes the fewest columns; the widest sums where equal."""
+    lanes = NATIVE[isa_of(target)].lanes
+    return min(tile_choices(target, rows), key=lambda t: cut(columns, t[1], lanes).columns)
+
+
+@dataclass(frozen=True, slots=True)
+class RowProduct:
+    """y[pixel, group * N + n] = windows(x) @ matrix[group] + bias, + residual, activated; y is NHWC or a matrix.
+
+    ``window`` None is a plain product of ``rows`` rows. ``residual`` is the number of the added input.
+    """
+
+    matrix: np.ndarray  # (groups, K, N); K runs over (kh, kw, channel)
+    bias: np.ndarray | None  # (groups * N,)
+    activation: Activation
+    residual: int | None
+    rows: int = 0
+    window: Window | None = None
+    layout: Layout = NHWC
+
+    @property
+    def is_flat(self) -> bool:
+        return self.window is None or (self.window.is_pointwise and self.layout == NHWC)
+
+    @property
+    def count(self) -> int:
+        """Rows of the result."""
+        return self.rows if self.window is None else self.window.batch * self.window.pixels
+
+    def kernel(self, target: Target, tile: tuple[int, int] | None = None) -> NativeKernel:
+        """The prepared step; packs the weights."""
+        isa = isa_of(target)
+        groups, k, n = self.matrix.shape
+        tile = tile or best_tile(target, self.count, n)
+        panels = cut(n, tile[1], NATIVE[isa].lanes)
+        address = emitted_address(
+            *("conv", "rows", isa),
+            pieces=tuple(range(tile[0], 0, -1)),
+            vectors=tile[1],
+            narrow_pieces=NARROW_ROWS if tile[0] > 1 else (1,),
+            source=self._source(),
+            act=self._activation_kind(),
+            residual=self.residual is not None,
+            masked=n < NATIVE[isa].lanes,
+        )
+        images, rows, columns = self._pixels()
+        stretch, panel_stretch = self._stretches(target, tile, len(panels.starts))
+        row_tasks, panel_tasks = -(-rows // stretch), -(-len(panels.starts) // panel_stretch)
+        bias = np.zeros(groups * n, np.float32) if self.bias is None else self.bias
+        args: list[Argument] = [
+            *(In(0), panels.pack(self.matrix), panels.pack(bias.reshape(groups, 1, n))),
+            *(None if self.residual is None else In(self.residual), Out(0)),
+            *(aligned(np.array(panels.starts, np.int64)), row_tasks, panel_tasks, stretch, panel_stretch),
+            *(rows, columns, *self._input_steps(), n, groups * n, panels.wide, len(panels.starts), k),
+            *self._places(stretch),
+            *(self.activation.p0, self.activation.p1, *self._band()),
+        ]
+        return NativeKernel(address, tuple(args), images * groups * row_tasks * panel_tasks, self._scratch(stretch))
+
+    def _activation_kind(self) -> str:
+        act = self.activation
+        if act.kind == "clip" and act.p1 == np.inf:
+            return "none" if act.p0 == -np.inf else "relu" if act.p0 == 0.0 else "clip"
+        return act.kind
+
+    def _source(self) -> str:
+        if self.is_flat:
+            return "pointwise"
+        if self.layout != NHWC:
+            return "planar"
+        assert self.window is not None
+        return "runs" if len(self.matrix) == 1 and self._taken() == (1, 1) else "pixels"
+
+    def _pixels(self) -> tuple[int, int, int]:
+        """Images, output rows and columns as the kernel counts them."""
+        if self.is_flat:
+            return 1, self.count, 1
+        assert self.window is not None
+        return self.window.batch, *self.window.out
+
+    def _input_steps(self) -> tuple[int, int, int, int]:
+        """Floats between images, groups, channels of a group, floats between channels."""
+        groups, k, _ = self.matrix.shape
+        if self.window is None:
+            return 0, groups, k, 1
+        shape = (self.window.batch, self.window.channels, *self.window.size)
+        xn, xc, _, _ = image_strides(self.layout, shape)
+        return (0 if self.is_flat else xn), groups, self.window.channels // groups, xc
+
+    def _taken(self) -> tuple[int, int]:
+        """Steps between the input rows and columns a band takes: a strided 1x1 convolution skips the others."""
+        assert self.window is not None
+        return self.window.strides if self.window.kernel == (1, 1) else (1, 1)
+
+    def _band_shape(self) -> tuple[tuple[int, int], int, int]:
+        """Band rows (columns) between outputs, band rows one output row reads, columns of the band."""
+        assert self.window is not None
+        w = self.window
+        step = (1, 1) if w.kernel == (1, 1) else w.strides
+        reach = tuple((k - 1) * d + 1 for k, d in zip(w.kernel, w.dilations, strict=True))
+        return step, reach[0], (w.out[1] - 1) * step[1] + reach[1]
+
+    def _places(self, stretch: int) -> tuple[Argument, ...]:
+        """``ld_a``, pixels' places, and the runs of K."""
+        if self.is_flat:
+            ld = self.matrix.shape[1] if self.window is None else self.window.channels
+            return ld, None, 0, 0, None
+        assert self.window is not None
+        w, (step, _, span) = self.window, self._band_shape()
+        channels = w.channels // len(self.matrix)
+        y, x = np.divmod(np.arange(stretch * w.out[1], dtype=np.int64), w.out[1])
+        offsets = (y * step[0] * span + x * step[1]) * channels
+        taps = [(i * w.dilations[0] * span + j * w.dilations[1]) * channels for i, j in np.ndindex(*w.kernel)]
+        run = channels
+        if w.dilations[1] == 1:
+            taps, run = taps[:: w.kernel[1]], channels * w.kernel[1]
+        return 0, aligned(offsets), run, len(taps), aligned(np.array(taps, np.int64))
+
+    def _band(self) -> tuple[int, ...]:
+        if self.is_flat:
+            return ()
+        assert self.window is not None
+        w, (step, reach, span) = self.window, self._band_shape()
+        _, xc, xh, xw = image_strides(self.layout, (w.batch, w.channels, *w.size))
+        return (*w.size, *w.pads[:2], reach, *step, *self._taken(), span, xh, xw, xc)
+
+    def _band_floats(self, stretch: int) -> int:
+        assert self.window is not None
+        (step, _), reach, span = self._band_shape()
+        return ((stretch - 1) * step + reach) * span * (self.window.channels // len(self.matrix))
+
+    def _scratch(self, stretch: int) -> int:
+        return 0 if self.is_flat else 4 * self._band_floats(stretch)
+
+    def _stretches(self, target: Target, tile: tuple[int, int], panels: int) -> tuple[int, int]:
+        """Output rows and panels of one task."""
+        images, rows, _ = self._pixels()
+        groups, k, _ = self.matrix.shape
+        if self.is_flat:
+            stretch = split(rows, tile[0], max(tile[0], BLOCK_BYTES // (4 * k)), groups, target.threads)
+        else:
+            most = next((s for s in range(rows, 1, -1) if 4 * self._band_floats(s) <= BLOCK_BYTES), 1)
+            stretch = split(rows, 1, most, images * groups, target.threads)
+        tasks = images * groups * -(-rows // stretch)
+        enough = target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads
+        return stretch, panels if enough else split(panels, 1, panels, tasks, target.threads)
