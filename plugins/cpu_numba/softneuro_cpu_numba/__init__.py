@@ -33,13 +33,14 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.quantise import Quantise
     from softneuro_cpu_numba.reduce import reductions
     from softneuro_cpu_numba.resize import Resize
+    from softneuro_cpu_numba.winograd import Winograd
 
     pools = [Pool("MaxPool", "max"), Pool("AveragePool", "average")]
     norms = [LayerNorm("LayerNormalization"), LayerNorm("InstanceNormalization"), BatchNorm()]
     norms += [Softmax("Softmax"), Softmax("LogSoftmax")]
     others = [Gather(), Lstm(), Resize("Resize"), Resize("Upsample")]
     others += [Quantise("QuantizeLinear"), Quantise("DequantizeLinear")]
-    products = [DirectConv(), Im2colConv(), Depthwise(), TransposedConv(), MatrixProduct(), BlasProduct()]
+    products = [DirectConv(), Winograd(), Im2colConv(), Depthwise(), TransposedConv(), MatrixProduct(), BlasProduct()]
     half = [Half(r) for r in (DirectConv(), Depthwise(), MatrixProduct(), *pools, *norms, *reductions())]
     return [*products, *pools, *norms, *others, Map(), *movements(), *reductions(), *half]
 

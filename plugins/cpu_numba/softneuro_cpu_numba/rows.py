@@ -83,6 +83,13 @@ def best_tile(target: Target, rows: int, columns: int) -> tuple[int, int]:
     return min(tile_choices(target, rows), key=lambda t: cut(columns, t[1], lanes).columns)
 
 
+def activation_kind(activation: Activation) -> str:
+    """Key of ``emit.activation.ACTIVATIONS``: no clipping where there is none."""
+    if activation.kind == "clip" and activation.p1 == np.inf:
+        return "none" if activation.p0 == -np.inf else "relu" if activation.p0 == 0.0 else "clip"
+    return activation.kind
+
+
 @dataclass(frozen=True, slots=True)
 class RowProduct:
     """y[pixel, group * N + n] = windows(x) @ matrix[group] + bias, + residual, activated; y is NHWC or a matrix.
@@ -119,7 +126,7 @@ class RowProduct:
             vectors=tile[1],
             narrow_pieces=NARROW_ROWS if tile[0] > 1 else (1,),
             source=self._source(),
-            act=self._activation_kind(),
+            act=activation_kind(self.activation),
             residual=self.residual is not None,
             masked=n < NATIVE[isa].lanes,
         )
@@ -136,12 +143,6 @@ class RowProduct:
             *(self.activation.p0, self.activation.p1, *self._band()),
         ]
         return NativeKernel(address, tuple(args), images * groups * row_tasks * panel_tasks, self._scratch(stretch))
-
-    def _activation_kind(self) -> str:
-        act = self.activation
-        if act.kind == "clip" and act.p1 == np.inf:
-            return "none" if act.p0 == -np.inf else "relu" if act.p0 == 0.0 else "clip"
-        return act.kind
 
     def _source(self) -> str:
         if self.is_flat:

@@ -1,0 +1,264 @@
+"""Winograd convolution, NHWC: transform tiles, one matrix product for each of the n * n positions, transform back.
+
+A task is a block of tiles (and a stretch of output channels where blocks are too few for the threads). Positions are
+the outer loop of the products, so every transformed filter is read once a block, in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from softneuro_cpu_numba.cook_toom import Matrix, transform
+from softneuro_cpu_numba.emit.emitter import Emitter, Value
+from softneuro_cpu_numba.emit.tile import Finish, Segments, accumulate, in_pieces
+from softneuro_cpu_numba.native import emitted
+
+ARGUMENTS = (
+    *("x", "w", "bias", "residual", "y", "starts"),
+    *("height", "width", "channels", "top", "left", "rows", "columns", "out_channels"),
+    *("tiles_y", "tiles_x", "block", "blocks", "splits", "panels_per_split", "panels", "wide"),
+    *("ld_v", "position", "sums"),
+)
+"""Then p0 and p1. ``block`` tiles a task, ``blocks`` of them an image; ``ld_v`` and ``position`` are the floats between
+two tiles and two positions of the transformed input, ``sums`` between two positions of the products."""
+
+
+@emitted
+def winograd(
+    e: Emitter,
+    m: int,
+    r: int,
+    pieces: Sequence[int],
+    vectors: int,
+    narrow_pieces: Sequence[int],
+    act: str,
+    residual: bool,
+) -> None:
+    """y = conv(x, w) + bias, + residual, activated; stride 1, m x m outputs a tile, r x r taps.
+
+    Channels and output channels are multiples of the vector width. Weights: [position][panel][channel][width].
+    scratch: a patch and a result tile, then the transformed input, then the products.
+    """
+    a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
+    at = len(ARGUMENTS)
+    finish = Finish(act, e.number(at), e.number(at + 1), e.floats(a["residual"]) if residual else None)
+    x, w, bias, y = (e.floats(a[name]) for name in ("x", "w", "bias", "y"))
+    t = transform(m, r)
+    n = t.size
+    starts = e.integers(a["starts"])
+    small = e.floats(e.scratch)
+    patch = e.at(small, small_vectors(m, r) * e.lanes)
+    data = e.at(patch, e.mul(a["channels"], n * n))
+    products = e.at(data, e.mul(a["position"], n * n))
+    per_image = e.mul(a["blocks"], a["splits"])
+    tiles = e.mul(a["tiles_y"], a["tiles_x"])
+
+    def place(number: Value) -> tuple[Value, Value]:
+        ty, tx = e.divmod(number, a["tiles_x"])
+        return e.mul(ty, m), e.mul(tx, m)
+
+    def task(number: Value) -> None:
+        image, rest = e.divmod(number, per_image)
+        block, split = e.divmod(rest, a["splits"])
+        first = e.mul(block, a["block"])
+        count = e.smaller(a["block"], e.sub(tiles, first))
+        x_image = e.at(x, e.mul(image, a["height"], a["width"], a["channels"]))
+
+        def forward(tile: Value) -> None:
+            row, column = place(e.add(first, tile))
+            row, column = e.sub(row, a["top"]), e.sub(column, a["left"])
+            source, pitch = _whole_or_patch(e, a, n, x_image, row, column, patch)
+            out = e.at(data, e.mul(tile, a["ld_v"]))
+
+            def lanes(c: Value) -> None:
+                _forward(e, t.bt, e.at(source, c), pitch, a["channels"], e.at(out, c), a["position"], small)
+
+            e.loop(a["channels"], lanes, step=e.lanes)
+
+        e.loop(count, forward)
+        begin = e.mul(split, a["panels_per_split"])
+        end = e.smaller(e.add(begin, a["panels_per_split"]), a["panels"])
+        middle = e.smaller(e.larger(begin, a["wide"]), end)
+
+        def position(p: Value) -> None:
+            source = e.at(data, e.mul(p, a["position"]))
+            weights = e.at(w, e.mul(p, a["channels"], _columns(e, a, vectors)))
+            out = e.at(products, e.mul(p, a["sums"]))
+
+            def panel(number: Value, width: int, sizes: Sequence[int]) -> None:
+                ahead = e.mul(number, width * e.lanes)
+                if width == 1:
+                    ahead = e.add(ahead, e.mul(a["wide"], (vectors - 1) * e.lanes))
+                panel_weights = e.at(weights, e.mul(ahead, a["channels"]))
+                column = e.at(out, e.integer(starts, number))
+
+                def tile(first: Value, size: int) -> None:
+                    pointers = [e.at(source, e.mul(e.add(first, i), a["ld_v"])) for i in range(size)]
+                    zero = [e.constant(0.0)] * width
+                    sums = accumulate(e, pointers, panel_weights, Segments(a["channels"]), zero)
+                    for i in range(size):
+                        row = e.at(column, e.mul(e.add(first, i), a["out_channels"]))
+                        for v in range(width):
+                            e.store(sums[i * width + v], row, v * e.lanes)
+
+                in_pieces(e, count, sizes, tile)
+
+            e.loop(middle, lambda number: panel(number, vectors, pieces), first=begin)
+            e.loop(end, lambda number: panel(number, 1, narrow_pieces), first=middle)
+
+        e.loop(n * n, position)
+        low = e.integer(starts, begin)
+        last = e.integer(starts, e.sub(end, 1))
+        in_wide = e.b.icmp_signed("<=", end, a["wide"])
+        high = e.add(last, e.b.select(in_wide, e.i(vectors * e.lanes), e.i(e.lanes)))
+
+        def back(tile: Value) -> None:
+            row, column = place(e.add(first, tile))
+            rows, columns = e.smaller(m, e.sub(a["rows"], row)), e.smaller(m, e.sub(a["columns"], column))
+            pixel = e.add(e.mul(e.add(e.mul(image, a["rows"]), row), a["columns"]), column)
+            source = e.at(products, e.mul(tile, a["out_channels"]))
+
+            def lanes(c: Value) -> None:
+                _backward(e, t.at, e.at(source, c), a["sums"], small)
+                shift = e.load(bias, c)
+
+                def store_row(i: Value) -> None:
+                    base = e.add(e.mul(e.add(pixel, e.mul(i, a["columns"])), a["out_channels"]), c)
+
+                    def store(j: Value) -> None:
+                        value = e.b.fadd(e.load(small, e.mul(e.add(e.mul(i, m), j), e.lanes)), shift)
+                        finish.store(e, value, y, e.add(base, e.mul(j, a["out_channels"])))
+
+                    e.loop(columns, store)
+
+                e.loop(rows, store_row)
+
+            e.loop(high, lanes, step=e.lanes, first=low)
+
+        e.loop(count, back)
+
+    e.loop(e.end, task, first=e.begin)
+
+
+def small_vectors(m: int, r: int) -> int:
+    """Vectors of scratch the transforms of one tile need."""
+    n = m + r - 1
+    return max(n * n, m * m + m * n)
+
+
+def _columns(e: Emitter, a: dict[str, Value], vectors: int) -> Value:
+    """Columns of all panels, overlaps counted twice."""
+    narrow = e.sub(a["panels"], a["wide"])
+    return e.add(e.mul(a["wide"], vectors * e.lanes), e.mul(narrow, e.lanes))
+
+
+def _whole_or_patch(
+    e: Emitter, a: dict[str, Value], n: int, x: Value, row: Value, column: Value, patch: Value
+) -> list[Value]:
+    """Where the n x n pixels at (row, column) lie and the floats between their rows: the input itself, or a
+    copy with zeros for what lies outside."""
+    channels = a["channels"]
+    pitch = e.mul(a["width"], channels)
+
+    def here(r: Value, c: Value) -> Value:
+        return e.at(x, e.mul(e.add(e.mul(r, a["width"]), c), channels))
+
+    def copied() -> list[Value]:
+        def fill(i: Value) -> None:
+            def one(j: Value) -> None:
+                r, c = e.add(row, i), e.add(column, j)
+                out = e.at(patch, e.mul(e.add(e.mul(i, n), j), channels))
+                inside = e.b.and_(_below(e, r, a["height"]), _below(e, c, a["width"]))
+                e.when(
+                    inside,
+                    lambda: _done(e.copy_run(out, here(r, c), channels)),
+                    lambda: _done(e.zero_run(out, channels)),
+                )
+
+            e.loop(n, one)
+
+        e.loop(n, fill)
+        return [patch, e.mul(channels, n)]
+
+    inside = e.b.and_(_below(e, row, e.sub(a["height"], n - 1)), _below(e, column, e.sub(a["width"], n - 1)))
+    return e.when(inside, lambda: [here(row, column), pitch], copied)
+
+
+def _done(_: None) -> tuple[()]:
+    return ()
+
+
+def _below(e: Emitter, value: Value, limit: Value) -> Value:
+    """0 <= value < limit, false for a limit of 0 or less."""
+    return e.b.and_(e.b.icmp_signed(">=", value, e.i(0)), e.less(value, limit))
+
+
+def _forward(
+    e: Emitter, bt: Matrix, source: Value, pitch: Value, pixel: Value, out: Value, position: Value, small: Value
+) -> None:
+    """BT d B of one vector of channels: columns into ``small``, then rows into ``out``."""
+    n = len(bt)
+    rows = [e.at(source, e.mul(pitch, i)) for i in range(n)]
+    for j in range(n):
+        offset = e.mul(pixel, j)
+        for i, value in enumerate(apply(e, bt, [e.load(row, offset) for row in rows])):
+            e.store(value, small, (i * n + j) * e.lanes)
+    for i in range(n):
+        for j, value in enumerate(apply(e, bt, [e.load(small, (i * n + k) * e.lanes) for k in range(n)])):
+            e.store(value, e.at(out, e.mul(position, i * n + j)))
+
+
+def _backward(e: Emitter, at: Matrix, source: Value, position: Value, small: Value) -> None:
+    """AT m A of one vector of channels: m x m vectors into ``small``, columns first into what lies behind them."""
+    n, m = len(at[0]), len(at)
+    columns = e.at(small, m * m * e.lanes)
+    for j in range(n):
+        column = [e.load(e.at(source, e.mul(position, i * n + j))) for i in range(n)]
+        for i, value in enumerate(apply(e, at, column)):
+            e.store(value, columns, (i * n + j) * e.lanes)
+    for i in range(m):
+        for j, value in enumerate(apply(e, at, [e.load(columns, (i * n + k) * e.lanes) for k in range(n)])):
+            e.store(value, small, (i * m + j) * e.lanes)
+
+
+def apply(e: Emitter, matrix: Matrix, vector: Sequence[Value]) -> list[Value]:
+    """matrix @ vector with constant coefficients; rows that differ in the sign of some terms share their sums."""
+    made: dict[int, Value] = {}
+    for i, row in enumerate(matrix):
+        if i in made:
+            continue
+        twin = next((k for k in range(i + 1, len(matrix)) if k not in made and _mirrored(row, matrix[k])), None)
+        if twin is None:
+            made[i] = _sum(e, list(zip(row, vector, strict=True)))
+            continue
+        same = [(c, v) for c, d, v in zip(row, matrix[twin], vector, strict=True) if c == d]
+        other = [(c, v) for c, d, v in zip(row, matrix[twin], vector, strict=True) if c != d]
+        even, odd = _sum(e, same), _sum(e, other)
+        made[i], made[twin] = e.b.fadd(even, odd), e.b.fsub(even, odd)
+    return [made[i] for i in range(len(matrix))]
+
+
+def _mirrored(row: Sequence[Fraction], other: Sequence[Fraction]) -> bool:
+    """Whether the rows agree up to the signs of some terms, at least two equal and two opposite."""
+    if any(abs(a) != abs(b) for a, b in zip(row, other, strict=True)):
+        return False
+    same = sum(1 for a, b in zip(row, other, strict=True) if a == b != 0)
+    opposite = sum(1 for a, b in zip(row, other, strict=True) if a == -b != 0)
+    return same >= 1 and opposite >= 1
+
+
+def _sum(e: Emitter, terms: Sequence[tuple[Fraction, Value]]) -> Value:
+    """sum of c * v; the first term is one without a product if there is any."""
+    ordered: list[tuple[Fraction, Value]] = sorted((t for t in terms if t[0]), key=lambda t: t[0] != 1)
+    total: Value = None
+    step: Callable[[Value, Value], Value]
+    for c, v in ordered:
+        if total is None:
+            total = v if c == 1 else e.b.fmul(v, e.constant(float(c)))
+        elif abs(c) == 1:
+            step = e.b.fadd if c == 1 else e.b.fsub
+            total = step(total, v)
+        else:
+            total = e.fma(v, e.constant(float(c)), total)
+    return total

@@ -1,0 +1,116 @@
+"""3x3 convolution of stride 1 by Winograd's minimal filtering, NHWC.
+
+F(m x m, 3 x 3) needs (m + 2)^2 / 9 m^2 of the multiplications (F(2) 0.44, F(4) 0.25, F(6) 0.20), more memory for
+the filters (1.8, 4, 7.1 times) and loses accuracy as m grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.epilogue import epilogue_regions
+from softneuro_core.graph import Graph, Layer, Region
+from softneuro_core.routine import Kernel, Offer, Routine
+from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
+from softneuro_cpu_numba.cook_toom import transform
+from softneuro_cpu_numba.emit.isa import NATIVE, isa_of
+from softneuro_cpu_numba.emit.winograd import small_vectors
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
+from softneuro_cpu_numba.rows import NARROW_ROWS, activation_kind, best_tile, cut
+from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
+from softneuro_cpu_numba.windows import NHWC_F32
+
+TAPS = 3
+ACCURACY = {2: 1e-5, 4: 5e-5, 6: 2e-4}
+"""Largest error relative to the largest output, for each m (measured on He weights: see tests/test_winograd.py)."""
+BLOCK_BYTES = (512 << 10, 8 << 20)
+"""Least and most memory for the transformed input and the products of one block of tiles, which should stay in the
+caches between the phases. In between a quarter of the filters', which are read once a block (measured with 1 MB L2,
+32 MB L3: 512 channels at 28x28 12.5 ms in 8 MB, 16 ms in 1 MB; 64 channels at 56x56 no difference)."""
+MIN_CHANNELS = 16
+"""Below this the transforms cost more than the products save."""
+
+
+def _conv_of(region: Region, lanes: int) -> Convolution | None:
+    conv = convolution_of(region)
+    if conv is None or conv.groups != 1:
+        return None
+    window = conv.window
+    if window.kernel != (TAPS, TAPS) or window.strides != (1, 1) or window.dilations != (1, 1):
+        return None
+    channels = (window.channels, conv.out_channels)
+    return None if min(channels) < MIN_CHANNELS or any(c % lanes for c in channels) else conv
+
+
+class Winograd(Routine):
+    """Conv 3x3 [+ Add] [+ activation], float32; the parameter ``m`` is the tile's side."""
+
+    name = "cpu/winograd"
+
+    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
+        return epilogue_regions(graph, exit, ("Conv",))
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        conv = _conv_of(region, NATIVE[isa_of(target)].lanes)
+        if conv is None:
+            return
+        for m, accuracy in ACCURACY.items():
+            n = m + TAPS - 1
+            tiles = _tiles(conv, m)[0] * _tiles(conv, m)[1] * conv.window.batch
+            if m == 2 or min(conv.window.out) > m - 1:
+                flops = 2.0 * tiles * n * n * conv.window.channels * conv.out_channels
+                inputs = (NHWC_F32,) * len(region.inputs)
+                yield Offer(inputs, (NHWC_F32,), {"m": m}, accuracy=accuracy, flops=flops)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        conv = _conv_of(region, NATIVE[isa_of(target)].lanes)
+        assert conv is not None
+        return _kernel(conv, int(offer.params["m"]), target)
+
+
+def _tiles(conv: Convolution, m: int) -> tuple[int, int]:
+    return -(-conv.window.out[0] // m), -(-conv.window.out[1] // m)
+
+
+def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
+    isa, window = isa_of(target), conv.window
+    lanes, n = NATIVE[isa].lanes, m + TAPS - 1
+    channels, out_channels = window.channels, conv.out_channels
+    (tiles_y, tiles_x), activation = _tiles(conv, m), conv.epilogue.activation
+    tile = best_tile(target, tiles_y * tiles_x, out_channels)
+    tile = tile if tile[0] > 1 else (1, 2)
+    panels = cut(out_channels, tile[1], lanes)
+    residual = conv.epilogue.residual
+    address = emitted_address(
+        *("winograd", "winograd", isa),
+        m=m,
+        r=TAPS,
+        pieces=tuple(range(tile[0], 0, -1)),
+        vectors=tile[1],
+        narrow_pieces=NARROW_ROWS,
+        act=activation_kind(activation),
+        residual=residual is not None,
+    )
+    bytes_a_tile = 4 * n * n * (channels + out_channels)
+    filter_bytes = 4 * n * n * channels * out_channels
+    most = max(2 * tile[0], min(max(filter_bytes // 4, BLOCK_BYTES[0]), BLOCK_BYTES[1]) // bytes_a_tile)
+    block = split(tiles_y * tiles_x, tile[0], most, window.batch, target.threads)
+    blocks = -(-tiles_y * tiles_x // block)
+    stretch = len(panels.starts)
+    if target.threads > 1 and blocks * window.batch < TASKS_PER_THREAD * target.threads:
+        stretch = split(stretch, 1, stretch, blocks * window.batch, target.threads)
+    splits = -(-len(panels.starts) // stretch)
+    position, sums = block * channels + lanes, block * out_channels + lanes
+    bias = np.zeros(out_channels, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
+    filters = transform(m, TAPS).filters(conv.weights)
+    args: list[Argument] = [
+        *(In(0), panels.pack(filters), aligned(bias), None if residual is None else In(residual), Out(0)),
+        *(aligned(np.array(panels.starts, np.int64)), *window.size, channels, *window.pads[:2], *window.out),
+        *(out_channels, tiles_y, tiles_x, block, blocks, splits, stretch, len(panels.starts), panels.wide),
+        *(channels, position, sums, activation.p0, activation.p1),
+    ]
+    floats = small_vectors(m, TAPS) * lanes + n * n * (channels + position + sums)
+    return NativeKernel(address, tuple(args), window.batch * blocks * splits, 4 * floats)

@@ -1,0 +1,88 @@
+"""Winograd: the transforms in exact arithmetic, the routine at awkward sizes, its error against the declared class."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from harness import ROUTINES, check, graph_of, node, offers_of, random, target
+from softneuro_cpu_numba.cook_toom import transform
+from softneuro_cpu_numba.winograd import ACCURACY
+
+from softneuro_core.builtin.reference import RegionEvaluator
+from softneuro_core.graph import Region
+from softneuro_core.rig import Rig
+
+
+@pytest.mark.parametrize("m", [2, 3, 4, 6])
+def test_the_transforms_filter_exactly(m: int) -> None:
+    """In fractions AT [(G g) * (BT d)] is the correlation itself, not nearly so."""
+    t = transform(m, 3)
+    data = [Fraction(i * i - 7, 3) for i in range(t.size)]
+    taps = [Fraction(2), Fraction(-5, 7), Fraction(3, 11)]
+    filtered = [sum(a * b for a, b in zip(row, taps, strict=True)) for row in t.g]
+    moved = [sum(a * b for a, b in zip(row, data, strict=True)) for row in t.bt]
+    made = [sum(a * f * d for a, f, d in zip(row, filtered, moved, strict=True)) for row in t.at]
+    assert made == [sum(taps[k] * data[i + k] for k in range(3)) for i in range(m)]
+
+
+CASES = [
+    # batch, in, out, size, pads
+    (1, 16, 16, (6, 6), [1, 1, 1, 1]),
+    (2, 16, 24, (9, 7), [1, 1, 1, 1]),
+    (1, 24, 40, (13, 8), [0, 0, 0, 0]),
+    (1, 32, 16, (5, 17), [2, 0, 1, 3]),
+    (1, 16, 48, (1, 9), [1, 1, 1, 1]),
+    (3, 40, 72, (4, 4), [1, 1, 1, 1]),
+]
+
+
+@pytest.mark.parametrize("batch, cin, cout, size, pads", CASES)
+@pytest.mark.parametrize("tail", ["none", "residual"])
+def test_winograd(batch: int, cin: int, cout: int, size: tuple[int, int], pads: list[int], tail: str) -> None:
+    nodes = [node("Conv", "xwb", "c", pads=pads)]
+    inputs = {"x": random(batch, cin, *size)}
+    if tail == "residual":
+        out = [size[i] + pads[i] + pads[i + 2] - 2 for i in (0, 1)]
+        nodes += [node("Add", "cr", "s"), node("Relu", "s", "y")]
+        inputs["r"] = random(batch, cout, *out, seed=3)
+    constants = {"w": random(cout, cin, 3, 3), "b": random(cout, seed=1)}
+    made = check(nodes, inputs, constants, expect=["cpu/winograd"])
+    assert {o.params["m"] for name, o in made if name == "cpu/winograd"} >= {2}
+
+
+def test_what_winograd_cannot_do_is_not_offered() -> None:
+    routine = ROUTINES["cpu/winograd"]
+    for attrs, shape in [
+        ({"strides": [2, 2]}, (16, 16, 3, 3)),
+        ({"dilations": [2, 2]}, (16, 16, 3, 3)),
+        ({"group": 2}, (16, 8, 3, 3)),
+        ({}, (16, 16, 5, 5)),
+        ({}, (15, 16, 3, 3)),
+    ]:
+        graph = graph_of([node("Conv", "xw", "y", **attrs)], {"x": random(1, 16, 12, 12)}, {"w": random(*shape)})
+        assert not list(routine.offers(Region(graph, graph.layers), target()))
+
+
+@pytest.mark.parametrize("channels", [64, 256])
+def test_errors_stay_in_the_declared_class(channels: int) -> None:
+    """He weights and rectified inputs, as in trained networks: half the declared error is kept in reserve."""
+    rng = np.random.default_rng(0)
+    x = np.maximum(rng.standard_normal((1, channels, 14, 14)), 0).astype(np.float32)
+    w = (rng.standard_normal((32, channels, 3, 3)) * (2 / channels / 9) ** 0.5).astype(np.float32)
+    graph = graph_of([node("Conv", "xw", "y", pads=[1, 1, 1, 1])], {"x": x}, {"w": w})
+    exact = RegionEvaluator(Region(graph, graph.layers))([x.astype(np.float64).astype(np.float32)])[0]
+    for routine, region, offer in offers_of(graph):
+        if routine.name == "cpu/winograd":
+            operands = [
+                list(zip(v, s, strict=True))
+                for v, s in ((region.inputs, offer.inputs), (region.outputs, offer.outputs))
+            ]
+            rig = Rig(
+                routine.prepare(region, offer, target()), *operands, {"cpu": target().device}, routine_device="cpu"
+            )
+            rig.load([x])
+            rig.run()
+            error = np.abs(rig.outputs()[0] - exact).max() / np.abs(exact).max()
+            assert error < ACCURACY[offer.params["m"]] / 2
