@@ -237,8 +237,8 @@ def _emit(family: str, name: str, params: tuple[tuple[str, Any], ...], isa: str,
 
 def emitted_text(family: str, name: str, isa: str, symbol: str = "kernel", **params: Any) -> str:
     """The LLVM IR of one kernel of ``emit/``."""
-    from softneuro_cpu_numba.emit.compile import find_isa
     from softneuro_cpu_numba.emit.emitter import Emitter
+    from softneuro_cpu_numba.emit.isa import find_isa
 
     factory = getattr(importlib.import_module(f"softneuro_cpu_numba.emit.{family}"), name)
     assert factory.is_emitted

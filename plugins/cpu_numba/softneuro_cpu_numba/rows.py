@@ -11,7 +11,7 @@ import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.spec import NHWC, Layout
-from softneuro_cpu_numba.emit.isa import NATIVE, isa_of
+from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Activation
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
@@ -22,7 +22,7 @@ BLOCK_BYTES = 256 * 1024
 TILES: dict[str, tuple[tuple[int, int], ...]] = {
     "avx512": ((8, 3), (6, 4), (12, 2)),
     "avx2": ((6, 2), (4, 3)),
-    "sse": ((6, 2), (4, 3)),
+    "sse": ((6, 2),),  # without FMA a product needs a register of its own
     "neon": ((8, 3), (12, 2)),
 }
 """Tiles (rows, vectors) that keep the multipliers busy without spilling; more rows than 12 run out of pointers."""
@@ -74,12 +74,12 @@ def cut(columns: int, vectors: int, lanes: int) -> Panels:
 
 def tile_choices(target: Target, rows: int) -> tuple[tuple[int, int], ...]:
     """Tiles worth trying for a product of so many rows."""
-    return ((1, GEMV_VECTORS),) if rows <= 2 else TILES[isa_of(target)]
+    return ((1, GEMV_VECTORS),) if rows <= 2 else TILES[find_isa(isa_of(target)).name]
 
 
 def best_tile(target: Target, rows: int, columns: int) -> tuple[int, int]:
     """The tile that computes the fewest columns; the widest sums where equal."""
-    lanes = NATIVE[isa_of(target)].lanes
+    lanes = lanes_of(target)
     return min(tile_choices(target, rows), key=lambda t: cut(columns, t[1], lanes).columns)
 
 
@@ -116,10 +116,10 @@ class RowProduct:
 
     def kernel(self, target: Target, tile: tuple[int, int] | None = None) -> NativeKernel:
         """The prepared step; packs the weights."""
-        isa = isa_of(target)
+        isa, lanes = isa_of(target), lanes_of(target)
         groups, k, n = self.matrix.shape
         tile = tile or best_tile(target, self.count, n)
-        panels = cut(n, tile[1], NATIVE[isa].lanes)
+        panels = cut(n, tile[1], lanes)
         address = emitted_address(
             *("conv", "rows", isa),
             pieces=tuple(range(tile[0], 0, -1)),
@@ -128,7 +128,7 @@ class RowProduct:
             source=self._source(),
             act=activation_kind(self.activation),
             residual=self.residual is not None,
-            masked=n < NATIVE[isa].lanes,
+            masked=n < lanes,
         )
         images, rows, columns = self._pixels()
         stretch, panel_stretch = self._stretches(target, tile, len(panels.starts))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from softneuro_core.device import Target
+from softneuro_cpu_numba.emit.isa import lanes_of
 from softneuro_cpu_numba.native import aligned
 
 TASKS_PER_THREAD = 4
@@ -32,12 +33,6 @@ class Tile:
 
     def params(self) -> dict[str, int]:
         return {"mr": self.rows, "vectors": self.vectors, "lanes": self.lanes}
-
-
-def lanes_of(target: Target) -> int:
-    """float32 elements of one vector register."""
-    features = target.isa.split(",")
-    return 16 if "AVX512F" in features else 8 if "AVX2" in features else 4
 
 
 def _candidates(target: Target) -> tuple[tuple[Tile, float], ...]:

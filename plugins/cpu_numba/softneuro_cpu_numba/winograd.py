@@ -16,7 +16,7 @@ from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.cook_toom import transform
-from softneuro_cpu_numba.emit.isa import NATIVE, isa_of
+from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.emit.winograd import small_vectors
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import NARROW_ROWS, activation_kind, best_tile, cut
@@ -54,7 +54,7 @@ class Winograd(Routine):
         return epilogue_regions(graph, exit, ("Conv",))
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        conv = _conv_of(region, NATIVE[isa_of(target)].lanes)
+        conv = _conv_of(region, lanes_of(target))
         if conv is None:
             return
         for m, accuracy in ACCURACY.items():
@@ -66,7 +66,7 @@ class Winograd(Routine):
                 yield Offer(inputs, (NHWC_F32,), {"m": m}, accuracy=accuracy, flops=flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        conv = _conv_of(region, NATIVE[isa_of(target)].lanes)
+        conv = _conv_of(region, lanes_of(target))
         assert conv is not None
         return _kernel(conv, int(offer.params["m"]), target)
 
@@ -77,7 +77,7 @@ def _tiles(conv: Convolution, m: int) -> tuple[int, int]:
 
 def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
     isa, window = isa_of(target), conv.window
-    lanes, n = NATIVE[isa].lanes, m + TAPS - 1
+    lanes, n = lanes_of(target), m + TAPS - 1
     channels, out_channels = window.channels, conv.out_channels
     (tiles_y, tiles_x), activation = _tiles(conv, m), conv.epilogue.activation
     tile = best_tile(target, tiles_y * tiles_x, out_channels)

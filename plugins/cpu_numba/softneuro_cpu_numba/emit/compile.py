@@ -5,12 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from softneuro_cpu_numba.emit.isa import NATIVE, TABLE, Isa
-
-
-def find_isa(name: str) -> Isa:
-    """``avx2`` compiles for this very CPU, ``avx2!`` for any CPU of the class (what tests force)."""
-    return TABLE[name[:-1]] if name.endswith("!") else NATIVE[name]
+from softneuro_cpu_numba.emit.isa import find_isa
 
 
 def object_code(text: str, isa: str) -> bytes:

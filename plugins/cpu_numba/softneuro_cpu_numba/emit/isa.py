@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from softneuro_core.device import Target
+from softneuro_core.device import Target, cpu_features
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +24,35 @@ class Isa:
         return rows * vectors + vectors + 1 <= self.registers
 
 
-AVX512 = Isa("avx512", 16, 32, "skylake-avx512", "+avx512f,+avx512vl,+avx512bw,+avx512dq,+fma,-prefer-256-bit")
-AVX2 = Isa("avx2", 8, 16, "haswell", "+avx2,+fma")
-SSE = Isa("sse", 4, 16, "x86-64", "")
-NEON = Isa("neon", 4, 32, "generic", "+neon", "aarch64-unknown-linux-gnu")
-TABLE = {isa.name: isa for isa in (AVX512, AVX2, SSE, NEON)}
+TABLE = {
+    isa.name: isa
+    for isa in (
+        Isa("avx512", 16, 32, "skylake-avx512", "+avx512f,+avx512vl,+avx512bw,+avx512dq,+fma,-prefer-256-bit"),
+        Isa("avx2", 8, 16, "haswell", "+avx2,+fma"),
+        Isa("sse", 4, 16, "x86-64", ""),
+        Isa("neon", 4, 32, "generic", "+neon", "aarch64-unknown-linux-gnu"),
+    )
+}
 NATIVE = {name: Isa(name, isa.lanes, isa.registers) for name, isa in TABLE.items()}
 """The same classes compiled for exactly this CPU (its scheduling model and all its features)."""
 
 
+def find_isa(name: str) -> Isa:
+    """``avx2`` compiles for this very CPU, ``avx2!`` for any CPU of the class."""
+    return TABLE[name[:-1]] if name.endswith("!") else NATIVE[name]
+
+
 def isa_of(target: Target) -> str:
-    """Name of the widest class the target's CPU has."""
+    """Name of the widest class the target has; with ``!`` where the target is not this CPU with all it can do."""
     features = target.isa.split(",")
+    forced = "" if tuple(features) == cpu_features() else "!"
     if "AVX512F" in features and "AVX512VL" in features:
-        return "avx512"
+        return "avx512" + forced
     if "AVX2" in features and "FMA3" in features:
-        return "avx2"
-    return "neon" if "NEON" in features or "ASIMD" in features else "sse"
+        return "avx2" + forced
+    return ("neon" if "NEON" in features or "ASIMD" in features else "sse") + forced
+
+
+def lanes_of(target: Target) -> int:
+    """float32 elements of one vector register."""
+    return find_isa(isa_of(target)).lanes
