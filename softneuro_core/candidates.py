@@ -170,6 +170,8 @@ def _check_dtypes(request: Request) -> None:
 def _is_permitted(candidate: Candidate, allow: frozenset[str], max_error: float, devices: Collection[str]) -> bool:
     """A value may be stored in its own dtype, or in one the user allowed; integers are counted in steps."""
     offer = candidate.offer
+    if not offer.uses <= allow:
+        return False
     values = candidate.region.inputs + candidate.region.outputs
     for value, spec in zip(values, offer.inputs + offer.outputs, strict=True):
         if spec.device not in devices:
@@ -178,7 +180,7 @@ def _is_permitted(candidate: Candidate, allow: frozenset[str], max_error: float,
             return False
     floats = [spec.dtype for spec in offer.outputs if spec.dtype.is_float]
     kept = [v.dtype for v, s in zip(candidate.region.outputs, offer.outputs, strict=True) if v.dtype is s.dtype]
-    granted = max((_resolution(dtype) for dtype in kept), default=0.0)
+    granted = max((_resolution(dtype) for dtype in (*kept, *map(DType.parse, offer.uses))), default=0.0)
     return not floats or offer.accuracy <= max_error + granted
 
 

@@ -37,7 +37,8 @@ class Offer:
     both ways, also where another input is the same value in the same spec (a residual: ``Region.inputs`` shows it).
     ``deterministic`` False admits results that change with the thread count. ``strided`` names operands (inputs
     first, then outputs) that may lie in a larger buffer; all others are dense. ``flops`` and ``bytes`` are the work
-    this way really does, used only for estimates where nothing is measured.
+    this way really does, used only for estimates where nothing is measured. ``uses`` names dtypes narrower than the
+    values' own that weights or sums are kept in: the user must have allowed each, and then may expect its rounding.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -49,6 +50,7 @@ class Offer:
     strided: frozenset[int] = frozenset()
     flops: float | None = None
     bytes: float | None = None
+    uses: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", _specs(self.inputs))

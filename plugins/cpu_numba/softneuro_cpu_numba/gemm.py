@@ -18,6 +18,10 @@ from softneuro_cpu_numba.rows import RowProduct
 from softneuro_cpu_numba.tiles import split, tile_for_rows
 from softneuro_cpu_numba.windows import NCHW_F32, is_f32, product
 
+MAX_STREAMED_ROWS = 4
+"""Rows up to which a constant factor is read faster than it is multiplied, so that narrower storage can pay."""
+HALF_MAX = 65504.0
+
 
 @dataclass(frozen=True, slots=True)
 class Product:
@@ -98,18 +102,31 @@ class MatrixProduct(Routine):
         if found is not None and not found.a.is_constant:
             inputs = (NCHW_F32,) * len(region.inputs)
             yield Offer(inputs, (NCHW_F32,), accuracy=SUMS, flops=found.flops)
+            for dtype, error in _stored_choices(found, target):
+                params, uses = {"weights": dtype}, frozenset((dtype,))
+                yield Offer(inputs, (NCHW_F32,), params, accuracy=error, flops=found.flops, uses=uses)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = product_of(region)
         assert found is not None
         if found.matrix is not None and not found.trans_a:
-            return _constant_kernel(found, target)
+            return _constant_kernel(found, target, offer.params.get("weights", "float32"))
         return _dynamic_kernel(found, target)
 
 
-def _constant_kernel(p: Product, target: Target) -> NativeKernel:
+def _stored_choices(p: Product, target: Target) -> Iterable[tuple[str, float]]:
+    """Narrower types worth keeping a constant factor in, with the error they add: where reading it is the work."""
+    if p.matrix is None or p.trans_a or p.m > MAX_STREAMED_ROWS:
+        return
+    if "F16C" in target.isa.split(",") and np.abs(p.matrix).max(initial=0.0) < HALF_MAX:
+        yield "float16", 5e-4
+    yield "bfloat16", 4e-3
+
+
+def _constant_kernel(p: Product, target: Target, stored: str) -> NativeKernel:
     assert p.matrix is not None
-    return RowProduct(p.matrix, p.row, p.epilogue.activation, p.epilogue.residual, rows=p.m).kernel(target)
+    product = RowProduct(p.matrix, p.row, p.epilogue.activation, p.epilogue.residual, rows=p.m, stored=stored)
+    return product.kernel(target)
 
 
 def _dynamic_kernel(p: Product, target: Target) -> NativeKernel:

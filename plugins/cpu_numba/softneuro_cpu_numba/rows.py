@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from softneuro_core.device import Target
-from softneuro_core.spec import NHWC, Layout
+from softneuro_core.spec import NHWC, DType, Layout
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Activation
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
@@ -49,14 +49,15 @@ class Panels:
         """Columns computed: the cost."""
         return sum(self.widths())
 
-    def pack(self, matrix: np.ndarray) -> np.ndarray:
-        """[groups, K, N] as [groups][panel][K][width], zeros behind N."""
+    def pack(self, matrix: np.ndarray, dtype: str = "float32") -> np.ndarray:
+        """[groups, K, N] as [groups][panel][K][width] in ``dtype``, zeros behind N."""
         parts = []
         for start, width in zip(self.starts, self.widths(), strict=True):
             part = matrix[:, :, start : start + width]
             short = width - part.shape[2]
             parts.append(np.pad(part, ((0, 0), (0, 0), (0, short))).reshape(len(matrix), -1))
-        return aligned(np.concatenate(parts, axis=1).astype(np.float32, copy=False))
+        element = DType.parse(dtype).numpy
+        return aligned(np.concatenate(parts, axis=1).astype(element, copy=False))
 
 
 def cut(columns: int, vectors: int, lanes: int) -> Panels:
@@ -94,7 +95,8 @@ def activation_kind(activation: Activation) -> str:
 class RowProduct:
     """y[pixel, group * N + n] = windows(x) @ matrix[group] + bias, + residual, activated; y is NHWC or a matrix.
 
-    ``window`` None is a plain product of ``rows`` rows. ``residual`` is the number of the added input.
+    ``window`` None is a plain product of ``rows`` rows. ``residual`` is the number of the added input; weights are
+    kept ``stored`` as float32, float16 or bfloat16 and widened on the way into the tile.
     """
 
     matrix: np.ndarray  # (groups, K, N); K runs over (kh, kw, channel)
@@ -104,6 +106,7 @@ class RowProduct:
     rows: int = 0
     window: Window | None = None
     layout: Layout = NHWC
+    stored: str = "float32"
 
     @property
     def is_flat(self) -> bool:
@@ -129,13 +132,14 @@ class RowProduct:
             act=activation_kind(self.activation),
             residual=self.residual is not None,
             masked=n < lanes,
+            stored=self.stored,
         )
         images, rows, columns = self._pixels()
         stretch, panel_stretch = self._stretches(target, tile, len(panels.starts))
         row_tasks, panel_tasks = -(-rows // stretch), -(-len(panels.starts) // panel_stretch)
         bias = np.zeros(groups * n, np.float32) if self.bias is None else self.bias
         args: list[Argument] = [
-            *(In(0), panels.pack(self.matrix), panels.pack(bias.reshape(groups, 1, n))),
+            *(In(0), panels.pack(self.matrix, self.stored), panels.pack(bias.reshape(groups, 1, n))),
             *(None if self.residual is None else In(self.residual), Out(0)),
             *(aligned(np.array(panels.starts, np.int64)), row_tasks, panel_tasks, stretch, panel_stretch),
             *(rows, columns, *self._input_steps(), n, groups * n, panels.wide, len(panels.starts), k),

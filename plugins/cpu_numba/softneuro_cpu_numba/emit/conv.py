@@ -33,18 +33,20 @@ def rows(
     act: str,
     residual: bool,
     masked: bool,
+    stored: str = "float32",
 ) -> None:
     """y[pixel, channel] = windows(x) @ w + bias, + residual, activated.
 
     Tasks are image x group x row stretch x panel stretch. Panels are ``vectors`` wide, the last ones one vector;
     ``masked`` if there are fewer channels than lanes. ``source``: ``pointwise``, or how the band reads x.
-    scratch: the band. Weights: [group][panel][k][width].
+    scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16 or bfloat16.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     at = len(ARGUMENTS)
     finish = Finish(act, e.number(at), e.number(at + 1), e.floats(a["residual"]) if residual else None)
     band = None if source == "pointwise" else Band.read(e, source, at + 2)
-    x, w, bias, y = (e.floats(a[name]) for name in ("x", "w", "bias", "y"))
+    x, bias, y = (e.floats(a[name]) for name in ("x", "bias", "y"))
+    w = e.stored(a["w"], stored)
     starts = e.integers(a["starts"])
     whole = Segments(a["k"])
     segments = whole if band is None else Segments(a["run"], a["runs"], e.integers(a["run_offsets"]))
@@ -87,7 +89,7 @@ def rows(
             def tile(first: Value, size: int) -> None:
                 pointers = [row_at(e.add(first, r)) for r in range(size)]
                 start = [e.load(biases, v * e.lanes) for v in range(width)]
-                sums = accumulate(e, pointers, weights, segments, start)
+                sums = accumulate(e, pointers, weights, segments, start, stored)
                 for r in range(size):
                     offset = e.add(base, e.mul(e.add(first, r), a["ld_y"]))
                     for v in range(width):

@@ -12,7 +12,7 @@ from typing import Any
 
 from llvmlite import ir
 
-I1, I8, I32, I64 = (ir.IntType(n) for n in (1, 8, 32, 64))
+I1, I8, I16, I32, I64 = (ir.IntType(n) for n in (1, 8, 16, 32, 64))
 F32 = ir.FloatType()
 Value = Any
 """An llvmlite IR value (llvmlite has no type stubs)."""
@@ -93,6 +93,10 @@ class Emitter:
             return self.b.bitcast(address, F32.as_pointer())
         return self.b.inttoptr(address, F32.as_pointer())
 
+    def stored(self, address: Value, dtype: str) -> Value:
+        """A pointer to elements of ``dtype``, as :meth:`load_stored` takes it."""
+        return self.floats(address) if dtype == "float32" else self.b.inttoptr(address, I16.as_pointer())
+
     def integers(self, address: Value) -> Value:
         return self.b.inttoptr(address, I64.as_pointer())
 
@@ -115,6 +119,19 @@ class Emitter:
     def load(self, pointer: Value, offset: Index = 0) -> Value:
         place = self.b.bitcast(self.at(pointer, offset), self.vector_type().as_pointer())
         return self.b.load(place, align=4)
+
+    def load_stored(self, pointer: Value, offset: Index, dtype: str) -> Value:
+        """A vector of float32 from elements of ``dtype`` (``pointer`` from :meth:`stored`)."""
+        if dtype == "float32":
+            return self.load(pointer, offset)
+        short = self.vector_type(element=I16)
+        place = self.b.bitcast(self.at(pointer, offset), short.as_pointer())
+        bits = self.b.load(place, align=2)
+        if dtype == "float16":
+            return self.b.fpext(self.b.bitcast(bits, self.vector_type(element=ir.HalfType())), self.vector_type())
+        wide = self.b.zext(bits, self.vector_type(element=I32))
+        sixteen = ir.Constant(wide.type, [16] * self.lanes)
+        return self.b.bitcast(self.b.shl(wide, sixteen), self.vector_type())
 
     def store(self, value: Value, pointer: Value, offset: Index = 0) -> None:
         self.b.store(value, self.b.bitcast(self.at(pointer, offset), value.type.as_pointer()), align=4)

@@ -26,17 +26,23 @@ class Segments:
 
 
 def accumulate(
-    e: Emitter, rows: Sequence[Value], panel: Value, segments: Segments, start: Sequence[Value]
+    e: Emitter,
+    rows: Sequence[Value],
+    panel: Value,
+    segments: Segments,
+    start: Sequence[Value],
+    stored: str = "float32",
 ) -> list[Value]:
     """Sums of one tile, row by row. ``rows`` point to A's rows, ``panel`` to B as [k][vectors * lanes]; ``start`` are
-    the first values of every row."""
+    the first values of every row. B's elements are ``stored`` (float32, float16, bfloat16)."""
     vectors = len(start)
     width = vectors * e.lanes
+    line = CACHE_LINE if stored == "float32" else 2 * CACHE_LINE
     sums = [v for _ in rows for v in start]
 
     def step(at: Value, pointers: Sequence[Value], k: Value, carried: Sequence[Value]) -> list[Value]:
-        columns = [e.load(at, v * e.lanes) for v in range(vectors)]
-        for ahead in range(0, width, CACHE_LINE):
+        columns = [e.load_stored(at, v * e.lanes, stored) for v in range(vectors)]
+        for ahead in range(0, width, line):
             e.prefetch(at, ahead + PREFETCH)
         made = []
         for r, pointer in enumerate(pointers):
