@@ -79,9 +79,14 @@ def tile_choices(target: Target, rows: int) -> tuple[tuple[int, int], ...]:
 
 
 def best_tile(target: Target, rows: int, columns: int) -> tuple[int, int]:
-    """The tile that computes the fewest columns; the widest sums where equal."""
+    """The tile that computes the fewest columns, and of equal ones has the fewest narrow panels."""
     lanes = lanes_of(target)
-    return min(tile_choices(target, rows), key=lambda t: cut(columns, t[1], lanes).columns)
+
+    def waste(tile: tuple[int, int]) -> tuple[int, int]:
+        panels = cut(columns, tile[1], lanes)
+        return panels.columns, len(panels.starts) - panels.wide
+
+    return min(tile_choices(target, rows), key=waste)
 
 
 def activation_kind(activation: Activation) -> str:

@@ -95,7 +95,7 @@ def rows(
                     for v in range(width):
                         finish.store(e, sums[r * width + v], y, e.add(offset, v * e.lanes), mask)
 
-            in_pieces(e, count, sizes, tile)
+            in_pieces(e, count, sizes, width, tile)
 
         middle = e.smaller(e.larger(begin, a["wide"]), end)
         if vectors > 1:

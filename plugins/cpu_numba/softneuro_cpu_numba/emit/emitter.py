@@ -104,6 +104,14 @@ class Emitter:
         """The pointer ``offset`` elements on."""
         return pointer if isinstance(offset, int) and offset == 0 else self.b.gep(pointer, [self.i(offset)])
 
+    def lookup(self, table: Sequence[int], index: Value) -> Value:
+        """``table[index]`` of a constant table."""
+        kind = ir.ArrayType(I64, len(table))
+        constant = ir.GlobalVariable(self.module, kind, f"table{len(self.module.globals)}")
+        constant.linkage, constant.global_constant = "private", True
+        constant.initializer = ir.Constant(kind, [ir.Constant(I64, n) for n in table])
+        return self.b.load(self.b.gep(constant, [self.i(0), index]))
+
     def integer(self, pointer: Value, offset: Index) -> Value:
         """The int64 at ``pointer[offset]``."""
         return self.b.load(self.at(pointer, offset))

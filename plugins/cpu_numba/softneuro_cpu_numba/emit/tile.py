@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from softneuro_cpu_numba.emit.activation import ACTIVATIONS
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
@@ -88,16 +89,50 @@ class Finish:
             e.store_some(value, y, offset, mask)
 
 
-def in_pieces(e: Emitter, count: Index, pieces: Sequence[int], body: Callable[[Value, int], None]) -> None:
-    """``body(first, piece)`` over 0..count, largest pieces first; ``pieces`` descend to 1."""
-    assert pieces[-1] == 1
-    first = e.i(0)
+def in_pieces(
+    e: Emitter, count: Index, pieces: Sequence[int], vectors: int, body: Callable[[Value, int], None]
+) -> None:
+    """``body(first, piece)`` over 0..count: the largest piece, then the rest in the cheapest way.
+
+    A rest of one row is better taken together with the last whole tile: 7 rows as 4 + 3, not as 6 + 1, because a
+    tile of few rows waits for its own sums. ``pieces`` descend to 1.
+    """
+    largest = pieces[0]
+    plans = [_split(rest, pieces, vectors) for rest in range(2 * largest)]
+    joined = [
+        r > 0 and _cost(plans[r + largest], vectors) < _cost((largest, *plans[r]), vectors) for r in range(largest)
+    ]
+    tiles, rest = e.divmod(count, largest)
+    take_back = e.smaller(e.lookup([int(j) for j in joined], rest), tiles)
+    whole = e.mul(e.sub(tiles, take_back), largest)
+    rest = e.sub(count, whole)
+    e.loop(whole, lambda i: body(i, largest), step=largest)
+    first = whole
     for piece in pieces:
+        uses = [plan.count(piece) for plan in plans]
+        if not any(uses) or piece == largest:
+            continue
+        end = e.add(first, e.mul(e.lookup(uses, rest), piece))
 
         def one(i: Value, _size: int = piece) -> None:
             body(i, _size)
 
-        whole = e.sub(count, piece - 1)
-        done = e.mul(e.b.sdiv(e.larger(e.sub(count, first), 0), e.i(piece)), piece)
-        e.loop(whole, one, step=piece, first=first)
-        first = e.add(first, done)
+        e.loop(end, one, step=piece, first=first)
+        first = end
+
+
+LATENCY = 8
+"""FMAs in flight that keep both units busy: a tile of fewer sums costs as much as one of so many."""
+
+
+def _cost(plan: Sequence[int], vectors: int) -> int:
+    return sum(max(LATENCY, piece * vectors) + 1 for piece in plan)
+
+
+@cache
+def _split(rest: int, pieces: Sequence[int], vectors: int) -> tuple[int, ...]:
+    """The cheapest pieces, smaller than the largest, that make up ``rest``."""
+    if rest == 0:
+        return ()
+    smaller = [p for p in pieces[1:] or pieces if p <= rest]
+    return min(((p, *_split(rest - p, pieces, vectors)) for p in smaller), key=lambda plan: _cost(plan, vectors))

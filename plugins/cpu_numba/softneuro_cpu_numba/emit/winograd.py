@@ -102,7 +102,7 @@ def winograd(
                         for v in range(width):
                             e.store(sums[i * width + v], row, v * e.lanes)
 
-                in_pieces(e, count, sizes, tile)
+                in_pieces(e, count, sizes, width, tile)
 
             e.loop(middle, lambda number: panel(number, vectors, pieces), first=begin)
             e.loop(end, lambda number: panel(number, 1, narrow_pieces), first=middle)
