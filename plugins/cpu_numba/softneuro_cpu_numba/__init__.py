@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 @hookimpl
 def softneuro_routines() -> Iterable[Routine]:
+    from softneuro_cpu_numba.attention import FusedAttention
     from softneuro_cpu_numba.conv_direct import DirectConv
     from softneuro_cpu_numba.conv_im2col import Im2colConv
     from softneuro_cpu_numba.conv_transpose import TransposedConv
@@ -38,7 +39,7 @@ def softneuro_routines() -> Iterable[Routine]:
     pools = [Pool("MaxPool", "max"), Pool("AveragePool", "average")]
     norms = [LayerNorm("LayerNormalization"), LayerNorm("InstanceNormalization"), BatchNorm()]
     norms += [Softmax("Softmax"), Softmax("LogSoftmax")]
-    others = [Gather(), Lstm(), Resize("Resize"), Resize("Upsample")]
+    others = [FusedAttention(), Gather(), Lstm(), Resize("Resize"), Resize("Upsample")]
     others += [Quantise("QuantizeLinear"), Quantise("DequantizeLinear")]
     products = [DirectConv(), Winograd(), Im2colConv(), Depthwise(), TransposedConv(), MatrixProduct(), BlasProduct()]
     half = [Half(r) for r in (DirectConv(), Depthwise(), MatrixProduct(), *pools, *norms, *reductions())]
