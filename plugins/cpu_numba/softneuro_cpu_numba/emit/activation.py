@@ -1,6 +1,7 @@
 """Activations on a vector, as epilogues apply them: ``f(e, x, p0, p1)`` with both parameters splat.
 
-The polynomials are those of ``kernels.base`` (Cephes expf and tanhf, a two-piece erf) in the same order of operations.
+The polynomials are those of ``kernels.base`` (Cephes expf and tanhf) in the same order of operations; erf is a quotient
+of two, half the work of a polynomial in pieces that needs exp.
 """
 
 from __future__ import annotations
@@ -13,8 +14,17 @@ from softneuro_cpu_numba.emit.emitter import I32, Emitter, Value
 
 EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 TANH = (-5.70498872745e-3, 2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
-ERF_LARGE = (-3.88396438e-3, 2.42546219e-2, -1.06777877e-1, -6.34846687e-1, -1.28717512e-1)
-ERF_SMALL = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
+ERF_UP = (
+    *(-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05),
+    *(-7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02),
+)
+ERF_DOWN = (
+    *(-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03),
+    *(-7.37332916720468e-03, -1.42647390514189e-02),
+)
+"""erf(x) = x P(x * x) / Q(x * x) up to 4: the rational approximation of Eigen."""
+ROUNDING = 12582912.0
+"""1.5 * 2**23: a small number added to it is rounded, and stands as an integer in the low bits."""
 
 
 def _polynomial(e: Emitter, x: Value, coefficients: Sequence[float]) -> Value:
@@ -53,6 +63,18 @@ def exp(e: Emitter, x: Value) -> Value:
     return e.b.fmul(e.b.fmul(p, _power_of_two(e, half)), _power_of_two(e, e.b.sub(whole, half)))
 
 
+def exp_below_zero(e: Emitter, x: Value) -> Value:
+    """e**x for x <= 0, 1e-7 relative, 0 below -87.7, NaN for NaN: half the work of :func:`exp`."""
+    z = e.maximum(e.constant(-88.0), x)
+    shifted = e.fma(z, e.constant(1.44269504088896341), e.constant(ROUNDING))
+    n = e.b.fsub(shifted, e.constant(ROUNDING))
+    r = e.fma(n, e.constant(-0.693359375), z)
+    r = e.fma(n, e.constant(2.12194440e-4), r)
+    p = _polynomial(e, r, (*EXP, 1.0, 1.0))
+    bits = e.b.shl(e.b.bitcast(shifted, e.vector_type(element=I32)), _ints(e, 23))
+    return e.b.fmul(p, e.b.bitcast(e.b.add(bits, _ints(e, 127 << 23)), e.vector_type()))
+
+
 def sigmoid(e: Emitter, x: Value) -> Value:
     one = e.constant(1.0)
     return e.b.fdiv(one, e.b.fadd(one, exp(e, _negated(e, x))))
@@ -72,15 +94,11 @@ def _with_sign_of(e: Emitter, magnitude: Value, x: Value) -> Value:
 
 
 def erf(e: Emitter, x: Value) -> Value:
-    """erf, 2e-7 (two minimax polynomials joined at 0.9277)."""
-    t, s = _absolute(e, x), e.b.fmul(x, x)
-    r = e.fma(e.constant(-1.72853470e-5), t, e.constant(3.83197126e-4))
-    r = e.fma(r, s, e.fma(e.constant(ERF_LARGE[0]), t, e.constant(ERF_LARGE[1])))
-    for c in ERF_LARGE[2:]:
-        r = e.fma(r, t, e.constant(c))
-    large = e.b.fsub(e.constant(1.0), exp(e, e.b.fsub(e.b.fmul(r, t), t)))
-    small = e.fma(_polynomial(e, s, ERF_SMALL), x, x)
-    return e.b.select(e.b.fcmp_ordered(">", t, e.constant(0.927734375)), _with_sign_of(e, large, x), small)
+    """erf, 4e-7."""
+    z = e.minimum(e.constant(4.0), e.maximum(e.constant(-4.0), x))
+    s = e.b.fmul(z, z)
+    made = e.b.fdiv(e.b.fmul(z, _polynomial(e, s, ERF_UP)), _polynomial(e, s, ERF_DOWN))
+    return e.minimum(e.constant(1.0), e.maximum(e.constant(-1.0), made))
 
 
 def _clip(e: Emitter, x: Value, low: Value, high: Value) -> Value:
@@ -96,8 +114,8 @@ def _hardsigmoid(e: Emitter, x: Value, alpha: Value, beta: Value) -> Value:
 
 
 def _gelu(e: Emitter, x: Value, _p0: Value, _p1: Value) -> Value:
-    inner = erf(e, e.b.fmul(x, e.constant(0.7071067811865476)))
-    return e.b.fmul(e.b.fmul(e.constant(0.5), x), e.b.fadd(e.constant(1.0), inner))
+    half = e.b.fmul(e.constant(0.5), x)
+    return e.fma(half, erf(e, e.b.fmul(x, e.constant(0.7071067811865476))), half)
 
 
 def _gelu_tanh(e: Emitter, x: Value, _p0: Value, _p1: Value) -> Value:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
 from softneuro_cpu_numba.emit.matmul import multiply, pack_panel
-from softneuro_cpu_numba.emit.norm import softmax_row
+from softneuro_cpu_numba.emit.norm import ROWS_TOGETHER, Row, softmax_rows
+from softneuro_cpu_numba.emit.tile import in_pieces
 from softneuro_cpu_numba.native import emitted
 
 ARGUMENTS = (
@@ -83,18 +84,21 @@ def attention(
         e.loop(a["keys"], key_panel, step=width)
 
     def weigh(count: Value, biases: Value) -> None:
-        def row(r: Value) -> None:
+        def row(r: Value) -> Row:
             own, added = e.at(scores, e.mul(r, a["pitch"])), e.at(biases, e.mul(r, a["mask_row"]))
 
-            def prepared(i: Value, some: Value | None) -> Value:
+            def read(i: Value, some: Value | None) -> Value:
                 score = e.b.fmul(e.load(own, i), scale)
                 if not mask:
                     return score
                 return e.b.fadd(score, e.load(added, i) if some is None else e.load_some(added, i, some))
 
-            softmax_row(e, a["keys"], prepared, own)
+            return Row(read, own)
 
-        e.loop(count, row)
+        def together(first: Value, size: int) -> None:
+            softmax_rows(e, a["keys"], [row(e.add(first, i)) for i in range(size)])
+
+        in_pieces(e, count, ROWS_TOGETHER, 1, together)
 
     def multiply_values(count: Value, out: Value) -> None:
         def panel(number: Value, narrow: bool) -> None:
