@@ -12,7 +12,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,13 @@ class Cost:
     @property
     def ok(self) -> bool:
         return self.status == "ok"
+
+    def better_of(self, other: Cost) -> Cost:
+        """Of two measurements of one thing the less disturbed: the smaller median, with the smaller minimum."""
+        if not (self.ok and other.ok):
+            return other if self.ok else self
+        calm = min(self, other, key=lambda cost: cost.time_ns)
+        return replace(calm, min_ns=min(self.min_ns, other.min_ns), samples=self.samples + other.samples)
 
     @staticmethod
     def failed(reason: str) -> Cost:

@@ -265,6 +265,10 @@ class Rig:
                 return f"input {number} ({self.input_operands[number][0].name!r}) was changed"
         return None
 
+    def host_inputs(self, copy: int) -> list[Buffer]:
+        """The tensors among the inputs of one copy."""
+        return [slot for slot in self._inputs[copy] if isinstance(slot, Buffer)]
+
     @property
     def set_bytes(self) -> int:
         """Bytes of one set of inputs and outputs, without zones."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from softneuro_core.costs import Cost, CostKey
 from softneuro_core.routine import Offer
 from softneuro_core.spec import TensorSpec
+
+CLOSE = 1.3
+"""Times up to this much apart may change places when measured again on a shared machine (seen: 1.4 for a second)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,3 +133,16 @@ def best_known(jobs: Iterable[Job], known: Mapping[CostKey, Cost]) -> dict[str, 
         if name is not None and cost is not None and cost.ok:
             best[name] = min(best.get(name, cost.min_ns), cost.min_ns)
     return best
+
+
+def close_ones(jobs: Sequence[Job], costs: Mapping[CostKey, Cost]) -> list[Job]:
+    """Jobs within :data:`CLOSE` of their race's fastest, of races where more than one is: those a disturbance of the
+    machine may have put in the wrong order."""
+    best = best_known(jobs, costs)
+    near = [j for j in jobs if (n := race(j)) in best and _is_close(costs.get(j.key), best[str(n)])]
+    rivals = Counter(race(job) for job in near)
+    return [job for job in near if rivals[race(job)] > 1]
+
+
+def _is_close(cost: Cost | None, best_ns: int) -> bool:
+    return cost is not None and cost.ok and cost.min_ns <= CLOSE * best_ns

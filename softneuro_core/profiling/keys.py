@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,12 @@ import onnx
 
 from softneuro_core.catalog import Catalog
 from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.profiling.caches import constants_are_far
 from softneuro_core.routine import Adapter, Offer
 from softneuro_core.spec import TensorSpec
 from softneuro_core.versions import library_versions
 
-METHOD = 1
+METHOD = 2
 """Number of the way times are measured; another way gives other keys, so the two never mix."""
 BY_VALUE_ELEMENTS = 64
 """Integer constants up to this size (axes, shapes, pads) stand in the key by value."""
@@ -67,9 +69,16 @@ def cost_key(region: Region, routine: str, offer: Offer, catalog: Catalog, threa
             "specs": [[str(s) for s in offer.inputs], [str(s) for s in offer.outputs]],
             "params": dict(offer.params),
             "strided": sorted(offer.strided),
+            "constants": "far" if constants_are_far(constants_nbytes(region.graph)) else "near",
             **_circumstances(routine, used, catalog, threads),
         }
     )
+
+
+@lru_cache(maxsize=8)
+def constants_nbytes(graph: Graph) -> int:
+    """Bytes of all constants of a graph, without those of bodies."""
+    return sum(value.nbytes for value in graph.constants)
 
 
 def adapter_key(

@@ -14,15 +14,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from softneuro_core.costs import Cost
 from softneuro_core.device import Device, Target
 from softneuro_core.errors import InputError
+from softneuro_core.profiling.caches import last_level_cache_bytes, passing_bytes
 from softneuro_core.profiling.compare import judge_all
 from softneuro_core.rig import Link, Operand, Rig, copies_past_cache
 from softneuro_core.routine import Kernel
+
+KEPT_CONSTANT_BYTES = 64 << 10
+"""Constants that a loop of one kernel and a whole network find equally near."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,10 @@ class Effort:
     """... and after this in any case."""
     memory_bytes: int = 256 << 20
     """All buffer sets together."""
+    heats: int = 2
+    """How often close candidates are measured, minutes apart."""
+    streamed_samples: int = 9
+    """Samples of a kernel with many constants: each takes a stream through the cache before it."""
     sets: int = 64
     """Most buffer sets: making them takes time too. Small ones then come from a shared cache, as they do in a net."""
 
@@ -62,6 +71,8 @@ class Case:
     slack: float = 0.0
     """The reference's own error."""
     strided: frozenset[int] = frozenset()
+    constants_nbytes: int = 0
+    """Bytes of all the constants of the network around: what passes through the caches between two runs of it."""
 
 
 def measure(
@@ -87,7 +98,8 @@ def measure(
         error, reason = _checked_run(case, rig)
         if reason is None:
             on_phase("time")
-            samples = _sample(case, rig, effort, best_ns)
+            streams = int(kernel.constant_bytes) > KEPT_CONSTANT_BYTES and all(d.name == "cpu" for d in _devices(case))
+            samples = (_sample_streamed if streams else _sample)(case, rig, effort, best_ns)
             reason = _after_timing(case, rig)
     except KeyboardInterrupt:
         raise
@@ -174,6 +186,39 @@ def _sample(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[f
     return samples
 
 
+def _devices(case: Case) -> set[Device]:
+    """Where the routine runs and its operands lie."""
+    names = {spec.device for _, spec in (*case.inputs, *case.outputs)}
+    return {case.target.device, *(case.devices[name] for name in names)}
+
+
+def _sample_streamed(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[float]:
+    """Nanoseconds of one call whose constants are as far away as they are in the network: before each call as many
+    bytes are read as the network's other constants have, and then the inputs, which a neighbour has just written.
+
+    Measured on ResNet50's last layers: BLAS in a loop of its own 1.18 ms, here and in the network 1.9 ms.
+    """
+    run, clock = rig.linked(case.link, case.target, [0]), _clock(case)
+    passing = _passing(passing_bytes(case.constants_nbytes))
+    inputs = [buffer.array for buffer in rig.host_inputs(0)]
+    samples: list[float] = []
+    started = time.perf_counter_ns()
+    with quiet():
+        while len(samples) < effort.streamed_samples:
+            passing.max()
+            for array in inputs:
+                array.max()
+            begin = clock.now_ns()
+            run()
+            samples.append(max(clock.now_ns() - begin, 0.5))
+            spent = time.perf_counter_ns() - started
+            if spent > effort.hard_cap_ns or (spent > effort.cap_ns and len(samples) >= effort.first_look):
+                break
+            if len(samples) == effort.first_look and best_ns and min(samples) > effort.hopeless * best_ns:
+                break
+    return samples
+
+
 def _spread(total: int, count: int) -> range:
     """``count`` numbers below ``total``, as far apart as they go."""
     return range(0, total, max(1, total // count))[:count]
@@ -219,11 +264,6 @@ def _summary(samples: Sequence[float], constant_bytes: int, error: float | None,
 
 
 @cache
-def last_level_cache_bytes() -> int:
-    """Size of the largest cache the system describes, at most 64 MiB; 32 MiB where it describes none."""
-    sizes = []
-    for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
-        text = file.read_text().strip()
-        if text[:-1].isdigit() and text[-1] in "KM":
-            sizes.append(int(text[:-1]) << {"K": 10, "M": 20}[text[-1]])
-    return min(max(sizes, default=32 << 20), 64 << 20)
+def _passing(nbytes: int) -> np.ndarray:
+    """Memory of its own to read (untouched zeros would all be one page)."""
+    return np.ones(nbytes // 8, np.int64)

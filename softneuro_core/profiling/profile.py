@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from softneuro_core.plan import Plan
 from softneuro_core.profiling import in_place
 from softneuro_core.profiling.client import LocalBench, WorkerLost, WorkerProcess, opening
 from softneuro_core.profiling.in_place import InPlace
-from softneuro_core.profiling.jobs import AdapterJob, Job, best_known, ordered, race
+from softneuro_core.profiling.jobs import AdapterJob, Job, best_known, close_ones, ordered, race
 from softneuro_core.profiling.measure import Effort
 from softneuro_core.profiling.values import ValueStore
 from softneuro_core.profiling.workbench import Workbench
@@ -114,15 +114,9 @@ class Profiler:
         try:
             if deadline is None:
                 self.values.ensure(self._layers_of(missing), self.progress)
-            self.progress.start(len(missing), "measuring")
-            for done, job in enumerate(missing):
-                if deadline is not None and time.monotonic() >= deadline:
-                    self.progress.note(f"time is up: {len(missing) - done} of {len(missing)} candidates not measured")
-                    break
-                cost = self._measure(job, best, deadline)
-                if cost is not None:
-                    costs[job.key] = cost
-                self.progress.advance(1, job.name)
+            self._heat(missing, "measuring", costs, best, deadline)
+            for _ in range(1, self.effort.heats):
+                self._heat(close_ones(missing, costs), "measuring close ones again", costs, best, deadline)
         except KeyboardInterrupt:
             if self._worker is not None:
                 self._worker.close()
@@ -134,6 +128,24 @@ class Profiler:
                 f"(value {value!r} has no known shape; a sample of real inputs helps)"
             )
         return costs
+
+    def _heat(
+        self, jobs: Sequence[Job], name: str, costs: dict[CostKey, Cost], best: dict[str, int], deadline: float | None
+    ) -> None:
+        """Measures ``jobs`` in turn into ``costs``; what was measured before keeps the calmer of both. A second
+        heat, minutes of a shared machine later, finds what a busy neighbour slowed in the first."""
+        if jobs:
+            self.progress.start(len(jobs), name)
+        for done, job in enumerate(jobs):
+            if deadline is not None and time.monotonic() >= deadline:
+                self.progress.note(
+                    f"time is up while {name}: {len(jobs) - done} of {len(jobs)} candidates not measured"
+                )
+                return
+            cost = self._measure(job, best, deadline, costs.get(job.key))
+            if cost is not None:
+                costs[job.key] = cost
+            self.progress.advance(1, job.name)
 
     def run_in_place(self, plan: Plan) -> InPlace | None:
         """The plan run whole, timed step by step, where the kernels were measured; None (and a note) if it fails."""
@@ -152,8 +164,10 @@ class Profiler:
             return None
         return InPlace(**answer["in_place"])
 
-    def _measure(self, job: Job, best: dict[str, int], deadline: float | None) -> Cost | None:
-        """Measures one job and stores its cost; None if nothing could be learned about it."""
+    def _measure(
+        self, job: Job, best: dict[str, int], deadline: float | None, before: Cost | None = None
+    ) -> Cost | None:
+        """Measures one job and stores its cost (or that of ``before``, if calmer); None if nothing could be learned."""
         if self._strikes[job.author] >= STRIKES:
             return Cost.failed(f"not measured: {job.author} crashed or hung {STRIKES} times")
         message = self._message(job)
@@ -176,6 +190,7 @@ class Profiler:
         if not cost.ok and not message["checked"] and cost.reason.startswith("raises in run"):
             self._say(f"{job.name} is not measured: {cost.reason} on generated inputs the reference refuses, too")
             return None
+        cost = cost if before is None else before.better_of(cost)
         self.database.put(job.key, cost)
         if not cost.ok:
             self._say(f"{job.author} failed ({job.name.partition(' for ')[2]}): {cost.reason}", job.author, cost.reason)

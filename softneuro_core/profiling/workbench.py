@@ -20,6 +20,7 @@ from softneuro_core.errors import PluginError, SoftneuroError
 from softneuro_core.graph import Graph, Region, Value
 from softneuro_core.profiling import in_place
 from softneuro_core.profiling.compare import REFERENCE_ERROR
+from softneuro_core.profiling.keys import constants_nbytes
 from softneuro_core.profiling.measure import Case, Effort, measure
 from softneuro_core.profiling.values import Stored
 from softneuro_core.rig import decode, encode, needs_quantising
@@ -81,6 +82,7 @@ class Workbench:
             link=self.catalog.link,
             slack=max((REFERENCE_ERROR.get(value.dtype.name, 0.0) for value, _ in results), default=0.0),
             strided=offer.strided,
+            constants_nbytes=constants_nbytes(self.graph),
         )
 
     def _expected(

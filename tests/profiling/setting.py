@@ -20,7 +20,7 @@ from softneuro_core.profiling.measure import Effort
 from softneuro_core.testing.build import build_graph
 
 HERE = Path(__file__).parent
-QUICK = Effort(samples=5, cap_ns=50_000_000, memory_bytes=1 << 20, sets=4)
+QUICK = Effort(samples=5, cap_ns=50_000_000, memory_bytes=1 << 20, sets=4, heats=1)
 
 
 def plugin(name: str) -> ModuleType:

@@ -18,8 +18,9 @@ from setting import QUICK
 from softneuro_core.device import Buffer, HostDevice, Target
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Value
+from softneuro_core.profiling.caches import constants_are_far, last_level_cache_bytes, passing_bytes
 from softneuro_core.profiling.compare import judge
-from softneuro_core.profiling.measure import Case, Effort, last_level_cache_bytes, measure
+from softneuro_core.profiling.measure import Case, Effort, measure
 from softneuro_core.routine import Call, FunctionKernel, Kernel
 from softneuro_core.spec import DTYPES, FLOAT32, host
 
@@ -185,3 +186,10 @@ def test_a_case_that_does_not_fit_is_nobodys_failure() -> None:
 def test_effort_bounds_memory_and_cache_size_is_sane() -> None:
     assert 1 << 18 <= last_level_cache_bytes() <= 64 << 20
     assert Effort().memory_bytes == 256 << 20
+
+
+def test_what_passes_between_two_runs_follows_the_network_s_constants() -> None:
+    """A network whose constants fit the last cache finds its own there again; of a larger one nothing is left."""
+    small, large = 1 << 20, 2 * last_level_cache_bytes()
+    assert not constants_are_far(small) and constants_are_far(large)
+    assert passing_bytes(large) == last_level_cache_bytes() >= passing_bytes(small) > 0
