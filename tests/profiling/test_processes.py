@@ -93,7 +93,7 @@ def test_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_killed_at_any_moment_and_resumed(tmp_path: Path, kills: int, isolated: bool) -> None:
     """After every kill the file is whole, nothing in it was stored twice, and at most the one measurement under way
     was lost."""
-    file, variants = tmp_path / "costs", 20 * kills
+    file, variants = tmp_path / "costs", 40 * kills
     _count_every_insert(file)
     command = [sys.executable, str(SCRIPT), str(file), *([] if isolated else ["--here"])]
     chance, killed = random.Random(kills), 0
