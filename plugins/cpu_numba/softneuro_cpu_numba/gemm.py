@@ -1,4 +1,7 @@
-"""Gemm and MatMul: constant factors packed once (``emit.conv``), computed ones per run (``kernels.gemm.dynamic``)."""
+"""Gemm and MatMul: constant factors packed once (``emit.conv``), computed ones per run (``emit.matmul``).
+
+A transposed A and products of few rows, where packing is the work, are left to ``kernels.gemm.dynamic``.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,15 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
+from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
-from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
-from softneuro_cpu_numba.rows import RowProduct
+from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned, emitted_address
+from softneuro_cpu_numba.rows import NARROW_ROWS, RowProduct, activation_kind, best_tile, cut
 from softneuro_cpu_numba.tiles import split, tile_for_rows
 from softneuro_cpu_numba.windows import NCHW_F32, is_f32, product
 
+MAX_UNPACKED_ROWS = 6
+"""Rows for which packing B takes longer than it saves: 8 [6, 512] x [512, 64] take 42 us unpacked, 61 us packed."""
 MAX_STREAMED_ROWS = 4
 """Rows up to which a constant factor is read faster than it is multiplied, so that narrower storage can pay."""
 HALF_MAX = 65504.0
@@ -130,6 +136,37 @@ def _constant_kernel(p: Product, target: Target, stored: str) -> NativeKernel:
 
 
 def _dynamic_kernel(p: Product, target: Target) -> NativeKernel:
+    if p.matrix is not None or p.trans_a or (p.m <= MAX_UNPACKED_ROWS and not p.trans_b):
+        return _plain_kernel(p, target)
+    lanes, (rows, vectors) = lanes_of(target), best_tile(target, p.m, p.n)
+    panels, batch = cut(p.n, vectors, lanes), product(p.batch)
+    block = split(p.m, rows, p.m + rows, batch * len(panels.starts), target.threads)
+    row_tasks = -(-p.m // block)
+    act, residual = p.epilogue.activation, p.epilogue.residual
+    address = emitted_address(
+        *("matmul", "dynamic", isa_of(target)),
+        pieces=tuple(range(rows, 0, -1)),
+        vectors=vectors,
+        narrow_pieces=NARROW_ROWS if rows > 1 else (1,),
+        across=not p.trans_b,
+        act=activation_kind(act),
+        bias=p.row is not None,
+        residual=residual is not None,
+        masked=p.n < lanes,
+    )
+    return NativeKernel(
+        address,
+        (
+            *(In(0), In(1), None if p.row is None else aligned(p.row), None if residual is None else In(residual)),
+            *(Out(0), _places(p), aligned(np.array(panels.starts, np.int64)), p.m, p.n, p.k, p.k),
+            *(p.k if p.trans_b else p.n, block, row_tasks, panels.wide, len(panels.starts), act.p0, act.p1),
+        ),
+        batch * len(panels.starts) * row_tasks,
+        4 * p.k * vectors * lanes,
+    )
+
+
+def _plain_kernel(p: Product, target: Target) -> NativeKernel:
     tile = tile_for_rows(target, p.m, p.n)
     batch, panels = product(p.batch), -(-p.n // tile.columns)
     rows = split(p.m, tile.rows, p.m + tile.rows, batch * panels, target.threads)
@@ -137,20 +174,23 @@ def _dynamic_kernel(p: Product, target: Target) -> NativeKernel:
     constant = None if p.matrix is None else aligned(p.matrix)
     a_strides = (1, p.m) if p.trans_a else (p.k, 1)
     b_strides = (1, p.k) if p.trans_b and constant is None else (p.n, 1)
-    offsets = np.stack(
-        [_offsets(p.a.static_shape, p.batch, p.m * p.k), _offsets(p.b.static_shape, p.batch, p.k * p.n)], axis=1
-    )
     act, residual = p.epilogue.activation, p.epilogue.residual
     return NativeKernel(
         address_of("gemm", "dynamic", act=act.kind, **tile.params()),
         (
             *(In(0), In(1) if constant is None else constant, None if p.row is None else aligned(p.row)),
             *(None if residual is None else In(residual), Out(0), batch, p.m, p.n, p.k, *a_strides, *b_strides),
-            *(rows, row_tasks, act.p0, act.p1, aligned(offsets.astype(np.int64))),
+            *(rows, row_tasks, act.p0, act.p1, _places(p)),
         ),
         batch * panels * row_tasks,
         tile.bytes + (tile.columns + tile.rows) * p.k * 4,
     )
+
+
+def _places(p: Product) -> np.ndarray:
+    """int64 [batch, 2]: where the matrices of every entry begin."""
+    a, b = (_offsets(v.static_shape, p.batch, n) for v, n in ((p.a, p.m * p.k), (p.b, p.k * p.n)))
+    return aligned(np.stack([a, b], axis=1).astype(np.int64))
 
 
 def _offsets(shape: Sequence[int], batch: tuple[int, ...], matrix: int) -> np.ndarray:
