@@ -1,4 +1,4 @@
-"""Depthwise convolution (channel multiplier 1) and pooling: every channel by itself.
+"""Depthwise convolution in NCHW (NHWC is emitted: ``emit.depthwise``) and pooling: every channel by itself.
 
 NCHW works a row at a time, vectorised along it; NHWC a pixel at a time, vectorised over channels. Taps outside the
 image are skipped, never read. A 3x3 kernel's inside is unrolled.
@@ -103,68 +103,6 @@ def nchw(act, three, unit_stride):
                 else:
                     for ox in range(out, out + ow):
                         y[ox] = activate(y[ox], p0, p1)
-
-    return run
-
-
-@kernel
-def nhwc(act, three):
-    """args as :func:`nchw` with w as [kh*kw, C] and ``images`` for planes. A task is a row of one image."""
-    activate = ACTIVATIONS[act]
-
-    def run(args, begin, end, scratch):
-        x, weights, biases, res, y = f32(args[0]), f32(args[1]), f32(args[2]), args[3], f32(args[4])
-        c, h, w, oh, ow = args[6], args[7], args[8], args[9], args[10]
-        kh, kw, sh, sw, dh, dw, pt, pl = (
-            args[11],
-            args[12],
-            args[13],
-            args[14],
-            args[15],
-            args[16],
-            args[17],
-            args[18],
-        )
-        p0, p1 = float_arg(args[19]), float_arg(args[20])
-        residual = f32(res)
-        for task in range(begin, end):
-            image, oy = task // oh, task % oh
-            iy0 = oy * sh - pt
-            for ox in range(ow):
-                ix0 = ox * sw - pl
-                out = (task * ow + ox) * c
-                if three and iy0 >= 0 and iy0 + 2 < h and ix0 >= 0 and ix0 + 2 < w:
-                    a = ((image * h + iy0) * w + ix0) * c
-                    b = a + w * c
-                    d = b + w * c
-                    for q in range(c):
-                        v = biases[q] + x[a + q] * weights[q] + x[a + c + q] * weights[c + q]
-                        v += x[a + 2 * c + q] * weights[2 * c + q] + x[b + q] * weights[3 * c + q]
-                        v += x[b + c + q] * weights[4 * c + q] + x[b + 2 * c + q] * weights[5 * c + q]
-                        v += x[d + q] * weights[6 * c + q] + x[d + c + q] * weights[7 * c + q]
-                        v += x[d + 2 * c + q] * weights[8 * c + q]
-                        if res != 0:
-                            v += residual[out + q]
-                        y[out + q] = activate(v, p0, p1)
-                    continue
-                for q in range(c):
-                    y[out + q] = biases[q]
-                for i in range(kh):
-                    iy = iy0 + i * dh
-                    if iy < 0 or iy >= h:
-                        continue
-                    for j in range(kw):
-                        ix = ix0 + j * dw
-                        if ix < 0 or ix >= w:
-                            continue
-                        a, tap = ((image * h + iy) * w + ix) * c, (i * kw + j) * c
-                        for q in range(c):
-                            y[out + q] += x[a + q] * weights[tap + q]
-                for q in range(out, out + c):
-                    v = y[q]
-                    if res != 0:
-                        v += residual[q]
-                    y[q] = activate(v, p0, p1)
 
     return run
 
