@@ -71,7 +71,28 @@ def test_layer_norm(shape, axis):
     check([node("LayerNormalization", "xs", "y", axis=axis)], {"x": random(*shape)}, {"s": constants["s"]})
 
 
+@pytest.mark.parametrize("shape", [(2, 7, 384), (5, 3), (1, 17), (13, 8)])
+def test_layer_norm_of_a_sum(shape):
+    constants = {"s": random(shape[-1]), "b": random(shape[-1], seed=1)}
+    nodes = [node("Add", "xr", "t"), node("LayerNormalization", "tsb", "y")]
+    inputs = {"x": random(*shape) + 3, "r": random(*shape, seed=2)}
+    check(nodes, inputs, constants, expect=["cpu/layernormalization"])
+    check([node("Add", "xx", "t"), nodes[1]], {"x": inputs["x"]}, constants, expect=["cpu/layernormalization"])
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LayerNormalization"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_with_what_is_not_finite_leaves_the_others_alone(op, bad):
+    x = random(6, 19)
+    x[4, 18] = bad
+    constants = {} if op == "Softmax" else {"s": random(19)}
+    check([node(op, ["x", *constants], "y")], {"x": x}, constants, expect=[f"cpu/{op.lower()}"])
+
+
 def test_instance_norm():
+    for shape in ((1, 8, 3), (3, 8, 2, 9)):
+        constants = {"s": random(8), "b": random(8, seed=1)}
+        check([node("InstanceNormalization", "xsb", "y")], {"x": random(*shape)}, constants)
     constants = {"s": random(8), "b": random(8, seed=1)}
     check(
         [node("InstanceNormalization", "xsb", "y")],

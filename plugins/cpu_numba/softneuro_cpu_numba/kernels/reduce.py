@@ -1,4 +1,4 @@
-"""Reductions over any axes, softmax, layer normalisation: everything that sums along memory first.
+"""Reductions over any axes, softmax along any: everything that sums along memory first.
 
 Sums over a contiguous run may be reassociated into vector lanes; the order is fixed at compile time, so results do
 not depend on threads.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from softneuro_cpu_numba.kernels.base import FAST_SUM, STRICT, exp32, f32, float_arg, sqrt32
+from softneuro_cpu_numba.kernels.base import FAST_SUM, STRICT, exp32, f32, sqrt32
 from softneuro_cpu_numba.native import kernel
 
 MAX_AXES = 4
@@ -136,6 +136,8 @@ def reduce(kind, inner_kept):
 def softmax(log):
     """args: x y | outer n inner inner_block inner_tasks. Along the middle axis; a task is one outer, some inner.
 
+    Softmax along the last axis is ``emit.norm.softmax``.
+
     scratch: 2 * inner_block floats.
     """
 
@@ -147,24 +149,17 @@ def softmax(log):
             first = task % tasks * block
             width = min(block, inner - first)
             base = task // tasks * n * inner + first
-            if inner == 1:
+            if inner == 1 and log:
                 best = x[base]
                 for i in range(1, n):
                     v = x[base + i]
                     best = v if v > best else best
-                for i in range(n):
-                    y[base + i] = exp32(x[base + i] - best)
                 summed = np.float32(0.0)
                 for i in range(n):
-                    summed += y[base + i]
-                if log:
-                    shift = best + np.float32(np.log(summed))
-                    for i in range(n):
-                        y[base + i] = x[base + i] - shift
-                else:
-                    factor = np.float32(1.0) / summed
-                    for i in range(n):
-                        y[base + i] *= factor
+                    summed += exp32(x[base + i] - best)
+                shift = best + np.float32(np.log(summed))
+                for i in range(n):
+                    y[base + i] = x[base + i] - shift
                 continue
             for j in range(width):
                 top[j] = x[base + j]
@@ -187,41 +182,6 @@ def softmax(log):
                 else:
                     for j in range(width):
                         y[base + i * inner + j] /= total[j]
-
-    run.fastmath = FAST_SUM
-    return run
-
-
-@kernel
-def normalise(per_row):
-    """args: x scale bias y | rows n rows_per_task channels | epsilon. Every row of n to mean 0, variance 1, scaled.
-
-    ``per_row`` takes scale and bias by row (instance normalisation), else by column (layer normalisation).
-    """
-
-    def run(args, begin, end, scratch):
-        x, scale, bias, y = f32(args[0]), f32(args[1]), f32(args[2]), f32(args[3])
-        rows, n, block, channels = args[4], args[5], args[6], args[7]
-        epsilon = float_arg(args[8])
-        for row in range(begin * block, min(rows, end * block)):
-            base = row * n
-            total = np.float32(0.0)
-            for i in range(n):
-                total += x[base + i]
-            mean = total / np.float32(n)
-            squares = np.float32(0.0)
-            for i in range(n):
-                d = x[base + i] - mean
-                squares += d * d
-            factor = np.float32(1.0) / sqrt32(squares / np.float32(n) + epsilon)
-            if per_row:
-                s = scale[row % channels] * factor
-                b = bias[row % channels]
-                for i in range(n):
-                    y[base + i] = (x[base + i] - mean) * s + b
-            else:
-                for i in range(n):
-                    y[base + i] = (x[base + i] - mean) * factor * scale[i] + bias[i]
 
     run.fastmath = FAST_SUM
     return run
