@@ -40,11 +40,11 @@ def interleave(contestants: Mapping[str, Callable[[], object]], rounds: int = 15
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
             time.sleep(SETTLE_S)
-            taken, busy, wall = _timed(contestants[name], counts[name])
+            taken, busy, wall = timed(contestants[name], counts[name])
             samples[name].append(taken)
             busy_ns[name] += busy
             wall_ns[name] += wall
-    return {name: _timing(samples[name], busy_ns[name] / wall_ns[name]) for name in names}
+    return {name: timing_of(samples[name], busy_ns[name] / wall_ns[name]) for name in names}
 
 
 def _runs_a_round(run: Callable[[], object]) -> int:
@@ -57,7 +57,7 @@ def _runs_a_round(run: Callable[[], object]) -> int:
     return max(1, round(done * ROUND_S / spent))
 
 
-def _timed(run: Callable[[], object], count: int) -> tuple[np.ndarray, int, int]:
+def timed(run: Callable[[], object], count: int) -> tuple[np.ndarray, int, int]:
     """Nanoseconds of each of ``count`` runs after one for the caches, processor time and wall time of all."""
     run()
     clock, stamps = time.perf_counter_ns, np.empty(count + 1, np.int64)
@@ -69,7 +69,8 @@ def _timed(run: Callable[[], object], count: int) -> tuple[np.ndarray, int, int]
     return np.diff(stamps), time.process_time_ns() - busy, int(stamps[-1] - stamps[0])
 
 
-def _timing(rounds: list[np.ndarray], cpu_per_wall: float) -> Timing:
+def timing_of(rounds: list[np.ndarray], cpu_per_wall: float) -> Timing:
+    """From the nanoseconds of every run, round by round."""
     every = np.concatenate(rounds) / 1000
     medians = tuple(float(np.median(taken)) / 1000 for taken in rounds)
     return Timing(len(every), float(np.median(every)), float(every.min()), medians, cpu_per_wall)

@@ -1,6 +1,6 @@
 """Side by side with other engines: every model and thread count, a table for people and JSON lines for machines.
 
-``make bench`` or ``python -m benchmarks.run [WORDS IN MODEL NAMES ...]``. Every row runs in a process of its own
+``python -m benchmarks.run [WORDS IN MODEL NAMES ...]``. Every row runs in a process of its own
 (``benchmarks/row.py``), so a crash costs one row; a lock lets one benchmark run at a time on a machine.
 """
 
@@ -23,7 +23,7 @@ if __package__ in (None, ""):
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.engines import ENGINES, open_engine
+from benchmarks.engines import IN_ONE_PROCESS, open_engine
 from benchmarks.models import float_models, models_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -122,7 +122,7 @@ def arguments() -> argparse.Namespace:
     options.add_argument("words", nargs="*", help="only models whose name holds one of these")
     options.add_argument("--models", help="folder of models (default: SOFTNEURO_MODELS, else ../shared/models)")
     options.add_argument("--threads", default="1,2", help="thread counts, comma-separated")
-    options.add_argument("--engines", default=",".join(ENGINES), help="engines, ours first")
+    options.add_argument("--engines", default=",".join(IN_ONE_PROCESS), help="engines, ours first")
     options.add_argument("--rounds", type=int, default=15, help="turns each engine gets")
     options.add_argument("--timeout", type=float, default=1800, help="seconds a row may take, tuning included")
     options.add_argument("--known-costs", action="store_true", help="use your own cost database, not an empty one")

@@ -27,7 +27,11 @@ class Loaded(Protocol):
 
 
 class Engine(Protocol):
-    """One engine. Its module imports the engine's package at the top, so a missing one shows on import."""
+    """One engine. Its module imports the engine's package at the top, so a missing one shows on import.
+
+    An engine may also have ``prepare(model, feeds, threads, folder) -> facts``, work done once and kept in ``folder``
+    (tuning, conversion); ``load_prepared(model, feeds, threads, folder)`` then takes the place of ``load``.
+    """
 
     name: str
     version: str
@@ -37,8 +41,22 @@ class Engine(Protocol):
         ...
 
 
-ENGINES = {"softneuro": "ours", "onnxruntime": "ort"}
+ENGINES = {
+    "softneuro": "ours",
+    "softneuro-bf16": "ours_bf16",
+    "onnxruntime": "ort",
+    "openvino": "ov",
+    "openvino-bf16": "ov_bf16",
+    "ncnn": "ncnn_",
+    "deepsparse": "deepsparse_",
+}
 """Engine name -> module here; the first is the one all others are compared with."""
+
+IN_ONE_PROCESS = ("softneuro", "onnxruntime")
+"""Those that ``benchmarks.run`` times inside one process when not told otherwise."""
+
+LEFT_OUT = {"litert": "needs a .tflite; its converters from ONNX bring TensorFlow or torch along"}
+"""Engines asked for by name that are not run, and why."""
 
 
 def open_engine(name: str) -> Engine:

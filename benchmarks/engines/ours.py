@@ -15,6 +15,8 @@ import softneuro_core as sn
 from benchmarks.engines import Arrays
 from softneuro_core.progress import Silent
 
+PLAN = "plan.json"
+
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
@@ -29,26 +31,37 @@ class _Loaded:
 class SoftNeuro:
     name: str = "softneuro"
     version: str = sn.__version__
+    allow: tuple[str, ...] = ()
+
+    def prepare(self, model: Path, feeds: Arrays, threads: int, folder: Path) -> dict[str, Any]:
+        """Tunes twice: first with whatever the cost database holds (nothing, if the caller gave it a fresh cache
+        folder), then with all costs known. The plan of the first is the one kept."""
+        graph = _read(model, feeds)
+        plan, first_s = self._tune(graph, feeds, threads)
+        plan.save(folder / PLAN)
+        _, again_s = self._tune(graph, feeds, threads)
+        return {**_facts(plan), "tune_first_s": first_s, "tune_again_s": again_s}
+
+    def load_prepared(self, model: Path, feeds: Arrays, threads: int, folder: Path) -> _Loaded:
+        return _Loaded(sn.Session(_read(model, feeds), folder / PLAN, threads), {})
 
     def load(self, model: Path, feeds: Arrays, threads: int) -> _Loaded:
-        """Tunes twice: first with whatever the cost database holds (nothing, if the caller gave it a fresh cache
-        folder), then with all costs known."""
-        graph = sn.load(model, {name: array.shape for name, array in feeds.items()})
-        plan, first_s = _tune(graph, feeds, threads)
-        _, again_s = _tune(graph, feeds, threads)
+        """Both in one process; ``prepare_s`` is the time to open the tuned model."""
         with tempfile.TemporaryDirectory(prefix="softneuro-bench-") as folder:
-            path = Path(folder, "plan.json")
-            plan.save(path)
+            facts = self.prepare(model, feeds, threads, Path(folder))
+            graph = _read(model, feeds)
             start = time.perf_counter()
-            session = sn.Session(graph, path, threads)
-        return _Loaded(session, {**_facts(plan), "tune_first_s": first_s, "tune_again_s": again_s,
-                                 "prepare_s": time.perf_counter() - start})  # fmt: skip
+            session = sn.Session(graph, Path(folder, PLAN), threads)
+        return _Loaded(session, {**facts, "prepare_s": time.perf_counter() - start})
+
+    def _tune(self, graph: sn.Graph, feeds: Arrays, threads: int) -> tuple[sn.Plan, float]:
+        start = time.perf_counter()
+        plan = sn.tune(graph, threads=threads, allow=self.allow, sample=feeds, progress=Silent())
+        return plan, time.perf_counter() - start
 
 
-def _tune(graph: sn.Graph, feeds: Arrays, threads: int) -> tuple[sn.Plan, float]:
-    start = time.perf_counter()
-    plan = sn.tune(graph, threads=threads, sample=feeds, progress=Silent())
-    return plan, time.perf_counter() - start
+def _read(model: Path, feeds: Arrays) -> sn.Graph:
+    return sn.load(model, {name: array.shape for name, array in feeds.items()})
 
 
 def _facts(plan: sn.Plan) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import astuple
 
 import numpy as np
 
@@ -13,23 +12,11 @@ from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
-from softneuro_cpu_numba.emit.depthwise import Columns
-from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
-from softneuro_cpu_numba.emit.tile import CACHE_LINE
-from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, address_of, aligned, emitted_address
+from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
+from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned, emitted_address
 from softneuro_cpu_numba.rows import activation_kind
-from softneuro_cpu_numba.tiles import split
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, Window
-
-OUTPUTS = {"avx512": 7, "avx2": 7, "sse": 6, "neon": 7}
-"""Outputs of a tile: enough sums to hide the latency of an FMA, and room for up to 7 weights of a kernel row beside
-them in 16 registers (AVX2 with 4, 7 and 8: the last two are equal, 4 up to 1.4 times slower). Without FMA a product
-needs a register of its own."""
-UNROLLED_COLUMNS, TILE_KINDS = 7, 8
-"""Wider kernels, or rows that cut into more different tiles, run as loops over the taps: code would grow."""
-CACHED_BYTES, CACHED_VECTORS = 24 << 10, 8
-"""Input rows under one output row that should stay in the first-level cache, and the most vectors of channels taken
-at once for it (measured at 14x14, 576 channels: 8 vectors 26 us, 16 28 us, all 31 us)."""
+from softneuro_cpu_numba.slides import plan_slide
+from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 
 
 def _depthwise_of(region: Region) -> Convolution | None:
@@ -76,42 +63,17 @@ def _planes(conv: Convolution) -> NativeKernel:
 
 def _channels_last(conv: Convolution, target: Target) -> NativeKernel:
     window, act, residual = conv.window, conv.epilogue.activation, conv.epilogue.residual
-    lanes, channels = lanes_of(target), window.channels
-    shape = Columns(
-        *(window.size[1], window.out[1], window.kernel[1]), *(window.strides[1], window.dilations[1], window.pads[1])
-    )
-    most = OUTPUTS[find_isa(isa_of(target)).name]
-    unrolled = window.kernel[1] <= UNROLLED_COLUMNS and len(shape.tiles(most)) <= TILE_KINDS
+    lanes, plan = lanes_of(target), plan_slide(window, target)
     address = emitted_address(
         *("depthwise", "nhwc", isa_of(target)),
-        channels=channels,
-        columns=astuple(shape),
-        most=most,
         act=activation_kind(act),
         residual=residual is not None,
-        unrolled=unrolled,
+        **plan.params,
     )
-    vectors = -(-channels // lanes)
-    block = min(vectors, _block(window, lanes))
-    blocks = -(-vectors // block)
-    stretch = split(window.out[0], 1, window.out[0], window.batch * blocks, target.threads)
-    stretches = -(-window.out[0] // stretch)
-    bias = np.zeros(channels, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
-    weights = _by_vector(conv.weights.reshape(channels, -1), lanes)
-    args: list[Argument] = [
-        *(In(0), weights, _by_vector(bias.reshape(channels, 1), lanes)),
-        *(None if residual is None else In(residual), Out(0)),
-        *(window.size[0], window.out[0], window.pads[0], window.kernel[0], window.strides[0], window.dilations[0]),
-        *(stretch, stretches, block, blocks, act.p0, act.p1),
-    ]
-    return NativeKernel(address, tuple(args), window.batch * stretches * blocks)
-
-
-def _block(window: Window, lanes: int) -> int:
-    """Vectors of channels a task works on: whole cache lines, or all where only fewer would stay cached."""
-    line = max(1, CACHE_LINE // lanes)
-    fitting = CACHED_BYTES // (window.kernel[0] * window.size[1] * lanes * 4) // line * line
-    return min(fitting, CACHED_VECTORS) if fitting >= 2 * line else window.channels
+    bias = np.zeros(conv.groups, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
+    weights = _by_vector(conv.weights.reshape(conv.groups, -1), lanes)
+    more = (None if residual is None else In(residual), act.p0, act.p1)
+    return NativeKernel(address, (*plan.args, weights, _by_vector(bias[:, None], lanes), *more), plan.tasks)
 
 
 def _by_vector(rows: np.ndarray, lanes: int) -> np.ndarray:

@@ -8,7 +8,9 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Region
 from softneuro_core.routine import EXACT, SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
-from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of
+from softneuro_cpu_numba.emit.isa import isa_of
+from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, emitted_address
+from softneuro_cpu_numba.slides import plan_slide
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, Window, is_f32, window_of
 
 
@@ -34,14 +36,18 @@ class Pool(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         window = self._window(region)
         assert window is not None
-        channels_last = offer.outputs[0].layout == NHWC
-        outer = window.batch if channels_last else window.batch * window.channels
-        count_pads = int(region.exit.attrs.get("count_include_pad", 0))
+        count_pads = bool(region.exit.attrs.get("count_include_pad", 0))
+        if offer.outputs[0].layout == NHWC:
+            plan = plan_slide(window, target)
+            params = {"kind": self.kind, "right": window.pads[3], "count_pads": count_pads, **plan.params}
+            address = emitted_address("pool", "nhwc", isa_of(target), **params)
+            return NativeKernel(address, (*plan.args, window.pads[2]), plan.tasks)
+        planes = window.batch * window.channels
         return NativeKernel(
-            address_of("depthwise", "pool_nhwc" if channels_last else "pool_nchw", kind=self.kind),
+            address_of("depthwise", "pool_nchw", kind=self.kind),
             (
-                *(In(0), Out(0), outer, *window.size, *window.out, *window.kernel, *window.strides),
-                *(*window.dilations, *window.pads, count_pads, window.channels),
+                *(In(0), Out(0), planes, *window.size, *window.out, *window.kernel, *window.strides),
+                *(*window.dilations, *window.pads, int(count_pads)),
             ),
-            window.batch * window.out[0] if channels_last else outer,
+            planes,
         )

@@ -1,4 +1,4 @@
-"""3x3 convolution of stride 1 by Winograd's minimal filtering, NHWC.
+"""3x3 convolution of stride 1 and any dilation by Winograd's minimal filtering, NHWC.
 
 F(m x m, 3 x 3) needs (m + 2)^2 / 9 m^2 of the multiplications (F(2) 0.44, F(4) 0.25, F(6) 0.20), more memory for
 the filters (1.8, 4, 7.1 times) and loses accuracy as m grows.
@@ -6,6 +6,7 @@ the filters (1.8, 4, 7.1 times) and loses accuracy as m grows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -39,7 +40,7 @@ def _conv_of(region: Region, lanes: int) -> Convolution | None:
     if conv is None or conv.groups != 1:
         return None
     window = conv.window
-    if window.kernel != (TAPS, TAPS) or window.strides != (1, 1) or window.dilations != (1, 1):
+    if window.kernel != (TAPS, TAPS) or window.strides != (1, 1) or window.dilations[0] != window.dilations[1]:
         return None
     channels = (window.channels, conv.out_channels)
     return None if min(channels) < MIN_CHANNELS or any(c % lanes for c in channels) else conv
@@ -59,8 +60,8 @@ class Winograd(Routine):
             return
         for m, accuracy in ACCURACY.items():
             n = m + TAPS - 1
-            tiles = _tiles(conv, m)[0] * _tiles(conv, m)[1] * conv.window.batch
-            if m == 2 or min(conv.window.out) > m - 1:
+            tiles = math.prod(_tiles(conv, m)) * conv.window.dilations[0] ** 2 * conv.window.batch
+            if m == 2 or min(conv.window.out) >= m * conv.window.dilations[0]:
                 flops = 2.0 * tiles * n * n * conv.window.channels * conv.out_channels
                 inputs = (NHWC_F32,) * len(region.inputs)
                 yield Offer(inputs, (NHWC_F32,), {"m": m}, accuracy=accuracy, flops=flops)
@@ -72,15 +73,18 @@ class Winograd(Routine):
 
 
 def _tiles(conv: Convolution, m: int) -> tuple[int, int]:
-    return -(-conv.window.out[0] // m), -(-conv.window.out[1] // m)
+    """Rows and columns of tiles on each of the dilation x dilation interleaved grids."""
+    step = m * conv.window.dilations[0]
+    return -(-conv.window.out[0] // step), -(-conv.window.out[1] // step)
 
 
 def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
     isa, window = isa_of(target), conv.window
     lanes, n = lanes_of(target), m + TAPS - 1
     channels, out_channels = window.channels, conv.out_channels
-    (tiles_y, tiles_x), activation = _tiles(conv, m), conv.epilogue.activation
-    tile = best_tile(target, tiles_y * tiles_x, out_channels)
+    (tiles_y, tiles_x), activation, dilation = _tiles(conv, m), conv.epilogue.activation, window.dilations[0]
+    tiles = tiles_y * tiles_x * dilation**2
+    tile = best_tile(target, tiles, out_channels)
     tile = tile if tile[0] > 1 else (1, 2)
     panels = cut(out_channels, tile[1], lanes)
     residual = conv.epilogue.residual
@@ -97,8 +101,8 @@ def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
     bytes_a_tile = 4 * n * n * (channels + out_channels)
     filter_bytes = 4 * n * n * channels * out_channels
     most = max(2 * tile[0], min(max(filter_bytes // 4, BLOCK_BYTES[0]), BLOCK_BYTES[1]) // bytes_a_tile)
-    block = split(tiles_y * tiles_x, tile[0], most, window.batch, target.threads)
-    blocks = -(-tiles_y * tiles_x // block)
+    block = split(tiles, tile[0], most, window.batch, target.threads)
+    blocks = -(-tiles // block)
     stretch = len(panels.starts)
     if target.threads > 1 and blocks * window.batch < TASKS_PER_THREAD * target.threads:
         stretch = split(stretch, 1, stretch, blocks * window.batch, target.threads)
@@ -110,7 +114,7 @@ def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
         *(In(0), panels.pack(filters), aligned(bias), None if residual is None else In(residual), Out(0)),
         *(aligned(np.array(panels.starts, np.int64)), *window.size, channels, *window.pads[:2], *window.out),
         *(out_channels, tiles_y, tiles_x, block, blocks, splits, stretch, len(panels.starts), panels.wide),
-        *(channels, position, sums, activation.p0, activation.p1),
+        *(channels, position, sums, dilation, activation.p0, activation.p1),
     ]
     floats = small_vectors(m, TAPS) * lanes + n * n * (channels + position + sums)
     return NativeKernel(address, tuple(args), window.batch * blocks * splits, 4 * floats)

@@ -52,11 +52,18 @@ def test_winograd(batch: int, cin: int, cout: int, size: tuple[int, int], pads: 
     assert {o.params["m"] for name, o in made if name == "cpu/winograd"} >= {2}
 
 
+@pytest.mark.parametrize("dilation, size", [(2, (12, 9)), (2, (3, 5)), (3, (7, 16)), (5, (24, 4))])
+def test_dilated(dilation: int, size: tuple[int, int]) -> None:
+    nodes = [node("Conv", "xwb", "c", pads=[dilation] * 4, dilations=[dilation] * 2), node("Relu", "c", "y")]
+    constants = {"w": random(24, 16, 3, 3), "b": random(24, seed=1)}
+    check(nodes, {"x": random(2, 16, *size)}, constants, expect=["cpu/winograd"])
+
+
 def test_what_winograd_cannot_do_is_not_offered() -> None:
     routine = ROUTINES["cpu/winograd"]
     for attrs, shape in [
         ({"strides": [2, 2]}, (16, 16, 3, 3)),
-        ({"dilations": [2, 2]}, (16, 16, 3, 3)),
+        ({"dilations": [2, 1]}, (16, 16, 3, 3)),
         ({"group": 2}, (16, 8, 3, 3)),
         ({}, (16, 16, 5, 5)),
         ({}, (15, 16, 3, 3)),

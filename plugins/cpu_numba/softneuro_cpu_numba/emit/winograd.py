@@ -18,7 +18,7 @@ ARGUMENTS = (
     *("x", "w", "bias", "residual", "y", "starts"),
     *("height", "width", "channels", "top", "left", "rows", "columns", "out_channels"),
     *("tiles_y", "tiles_x", "block", "blocks", "splits", "panels_per_split", "panels", "wide"),
-    *("ld_v", "position", "sums"),
+    *("ld_v", "position", "sums", "dilation"),
 )
 """Then p0 and p1. ``block`` tiles a task, ``blocks`` of them an image; ``ld_v`` and ``position`` are the floats between
 two tiles and two positions of the transformed input, ``sums`` between two positions of the products."""
@@ -37,6 +37,8 @@ def winograd(
 ) -> None:
     """y = conv(x, w) + bias, + residual, activated; stride 1, m x m outputs a tile, r x r taps.
 
+    A dilated convolution is a plain one on each of dilation x dilation interleaved grids; a tile belongs to one grid.
+
     Channels and output channels are multiples of the vector width. Weights: [position][panel][channel][width].
     scratch: a patch and a result tile, then the transformed input, then the products.
     """
@@ -52,11 +54,17 @@ def winograd(
     data = e.at(patch, e.mul(a["channels"], n * n))
     products = e.at(data, e.mul(a["position"], n * n))
     per_image = e.mul(a["blocks"], a["splits"])
-    tiles = e.mul(a["tiles_y"], a["tiles_x"])
+    grid, step = e.mul(a["tiles_y"], a["tiles_x"]), a["dilation"]
+    tiles = e.mul(grid, step, step)
 
     def place(number: Value) -> tuple[Value, Value]:
-        ty, tx = e.divmod(number, a["tiles_x"])
-        return e.mul(ty, m), e.mul(tx, m)
+        phase, rest = e.divmod(number, grid)
+        (ty, tx), (py, px) = e.divmod(rest, a["tiles_x"]), e.divmod(phase, step)
+        return e.add(e.mul(ty, step, m), py), e.add(e.mul(tx, step, m), px)
+
+    def fitting(size: Value, begin: Value) -> Value:
+        """How many of a tile's m outputs lie inside."""
+        return e.smaller(m, e.b.sdiv(e.add(e.sub(size, begin), e.sub(step, 1)), step))
 
     def task(number: Value) -> None:
         image, rest = e.divmod(number, per_image)
@@ -68,11 +76,11 @@ def winograd(
         def forward(tile: Value) -> None:
             row, column = place(e.add(first, tile))
             row, column = e.sub(row, a["top"]), e.sub(column, a["left"])
-            source, pitch = _whole_or_patch(e, a, n, x_image, row, column, patch)
+            source, pitch, pixel = _whole_or_patch(e, a, n, x_image, row, column, patch)
             out = e.at(data, e.mul(tile, a["ld_v"]))
 
             def lanes(c: Value) -> None:
-                _forward(e, t.bt, e.at(source, c), pitch, a["channels"], e.at(out, c), a["position"], small)
+                _forward(e, t.bt, e.at(source, c), pitch, pixel, e.at(out, c), a["position"], small)
 
             e.loop(a["channels"], lanes, step=e.lanes)
 
@@ -115,7 +123,7 @@ def winograd(
 
         def back(tile: Value) -> None:
             row, column = place(e.add(first, tile))
-            rows, columns = e.smaller(m, e.sub(a["rows"], row)), e.smaller(m, e.sub(a["columns"], column))
+            rows, columns = fitting(a["rows"], row), fitting(a["columns"], column)
             pixel = e.add(e.mul(e.add(e.mul(image, a["rows"]), row), a["columns"]), column)
             source = e.at(products, e.mul(tile, a["out_channels"]))
 
@@ -124,11 +132,11 @@ def winograd(
                 shift = e.load(bias, c)
 
                 def store_row(i: Value) -> None:
-                    base = e.add(e.mul(e.add(pixel, e.mul(i, a["columns"])), a["out_channels"]), c)
+                    base = e.add(e.mul(e.add(pixel, e.mul(i, step, a["columns"])), a["out_channels"]), c)
 
                     def store(j: Value) -> None:
                         value = e.b.fadd(e.load(small, e.mul(e.add(e.mul(i, m), j), e.lanes)), shift)
-                        finish.store(e, value, y, e.add(base, e.mul(j, a["out_channels"])))
+                        finish.store(e, value, y, e.add(base, e.mul(j, step, a["out_channels"])))
 
                     e.loop(columns, store)
 
@@ -156,10 +164,10 @@ def _columns(e: Emitter, a: dict[str, Value], vectors: int) -> Value:
 def _whole_or_patch(
     e: Emitter, a: dict[str, Value], n: int, x: Value, row: Value, column: Value, patch: Value
 ) -> list[Value]:
-    """Where the n x n pixels at (row, column) lie and the floats between their rows: the input itself, or a
-    copy with zeros for what lies outside."""
-    channels = a["channels"]
-    pitch = e.mul(a["width"], channels)
+    """Where the n x n pixels from (row, column) on lie, the floats between their rows and between their columns:
+    the input itself, or a copy with zeros for what lies outside."""
+    channels, step = a["channels"], a["dilation"]
+    pitch = e.mul(a["width"], channels, step)
 
     def here(r: Value, c: Value) -> Value:
         return e.at(x, e.mul(e.add(e.mul(r, a["width"]), c), channels))
@@ -167,7 +175,7 @@ def _whole_or_patch(
     def copied() -> list[Value]:
         def fill(i: Value) -> None:
             def one(j: Value) -> None:
-                r, c = e.add(row, i), e.add(column, j)
+                r, c = e.add(row, e.mul(i, step)), e.add(column, e.mul(j, step))
                 out = e.at(patch, e.mul(e.add(e.mul(i, n), j), channels))
                 inside = e.b.and_(_below(e, r, a["height"]), _below(e, c, a["width"]))
                 e.when(
@@ -179,10 +187,11 @@ def _whole_or_patch(
             e.loop(n, one)
 
         e.loop(n, fill)
-        return [patch, e.mul(channels, n)]
+        return [patch, e.mul(channels, n), channels]
 
-    inside = e.b.and_(_below(e, row, e.sub(a["height"], n - 1)), _below(e, column, e.sub(a["width"], n - 1)))
-    return e.when(inside, lambda: [here(row, column), pitch], copied)
+    reach = e.mul(step, n - 1)
+    inside = e.b.and_(_below(e, row, e.sub(a["height"], reach)), _below(e, column, e.sub(a["width"], reach)))
+    return e.when(inside, lambda: [here(row, column), pitch, e.mul(channels, step)], copied)
 
 
 def _done(_: None) -> tuple[()]:

@@ -1,7 +1,6 @@
-"""Depthwise convolution in NCHW (NHWC is emitted: ``emit.depthwise``) and pooling: every channel by itself.
+"""Depthwise convolution (channel multiplier 1) and pooling in NCHW: a row at a time, vectorised along it.
 
-NCHW works a row at a time, vectorised along it; NHWC a pixel at a time, vectorised over channels. Taps outside the
-image are skipped, never read. A 3x3 kernel's inside is unrolled.
+NHWC is emitted (``emit.slide``). Taps outside the image are skipped, never read. A 3x3 kernel's inside is unrolled.
 """
 
 from __future__ import annotations
@@ -143,48 +142,6 @@ def pool_nchw(kind):
                     rows = taps_inside(oy, sh, dh, kh, pt, h, pb, count_pads)
                     for ox in range(ow):
                         y[out + ox] /= np.float32(rows * taps_inside(ox, sw, dw, kw, pl, w, pr, count_pads))
-
-    return run
-
-
-@kernel
-def pool_nhwc(kind):
-    """args as :func:`pool_nchw` with images for planes, then channels last. A task is a row of one image."""
-    start = np.float32(-np.inf) if kind == "max" else np.float32(0.0)
-    is_max = kind == "max"
-
-    def run(args, begin, end, scratch):
-        x, y = f32(args[0]), f32(args[1])
-        h, w, oh, ow, kh, kw = args[3], args[4], args[5], args[6], args[7], args[8]
-        sh, sw, dh, dw, pt, pl, pb, pr = args[9], args[10], args[11], args[12], args[13], args[14], args[15], args[16]
-        count_pads, c = args[17], args[18]
-        for task in range(begin, end):
-            image, oy = task // oh, task % oh
-            rows = taps_inside(oy, sh, dh, kh, pt, h, pb, count_pads)
-            for ox in range(ow):
-                out = (task * ow + ox) * c
-                for q in range(out, out + c):
-                    y[q] = start
-                for i in range(kh):
-                    iy = oy * sh - pt + i * dh
-                    if iy < 0 or iy >= h:
-                        continue
-                    for j in range(kw):
-                        ix = ox * sw - pl + j * dw
-                        if ix < 0 or ix >= w:
-                            continue
-                        a = ((image * h + iy) * w + ix) * c
-                        if is_max:
-                            for q in range(c):
-                                v, best = x[a + q], y[out + q]
-                                y[out + q] = best if best > v else v
-                        else:
-                            for q in range(c):
-                                y[out + q] += x[a + q]
-                if not is_max:
-                    number = np.float32(rows * taps_inside(ox, sw, dw, kw, pl, w, pr, count_pads))
-                    for q in range(out, out + c):
-                        y[q] /= number
 
     return run
 
