@@ -25,8 +25,9 @@ from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
 from softneuro_cpu_numba.windows import NHWC_F32
 
 TAPS = 3
-ACCURACY = {2: 1e-5, 4: 5e-5, 6: 2e-4}
-"""Largest error relative to the largest output, for each m (measured on He weights: see tests/test_winograd.py)."""
+ACCURACY = {2: 1e-5, 4: 5e-5, 6: 1e-4}
+"""Largest error relative to the largest output, for each m. Seen on He weights and 16 to 1024 channels of rectified,
+normal, uniform and spiky inputs: 1.4e-6, 8.5e-6, 4.5e-5. The profiler holds every layer to it on its own values."""
 BLOCK_BYTES = (512 << 10, 8 << 20)
 """Least and most memory for the transformed input and the products of one block of tiles, which should stay in the
 caches between the phases. In between a quarter of the filters', which are read once a block (measured with 1 MB L2,
