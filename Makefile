@@ -31,8 +31,9 @@ test: $(VENV)/.stamp-test  ## the tests (at most 10 minutes on 2 cores)
 test-all: $(VENV)/.stamp-test $(VENV)/.stamp-demo  ## the long lists too
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
 
-bench: $(VENV)/.stamp-demo  ## side by side with other engines; options in BENCH="..."
-	@$(BIN)/python benchmarks/run.py $(BENCH)
+bench: $(VENV)/.stamp-demo  ## side by side with other engines; options in BENCH="resnet50 --threads 1"
+	@$(BIN)/python -c 'import openvino' 2>/dev/null || $(PIP) -e '.[bench]' || echo '    no openvino here'
+	@$(BIN)/python benchmarks/peers.py $(BENCH)
 
 check: $(VENV)/.stamp-test  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

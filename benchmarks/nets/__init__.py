@@ -1,0 +1,61 @@
+"""The networks the benchmark makes itself: random weights of trained scale, a seeded input, nothing downloaded.
+
+To add one: a function ``(Builder) -> output names`` in a module here, and a line in ``NETS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from benchmarks.nets.builder import Builder
+from benchmarks.nets.mobilenet import efficientnet_b0, mobilenet_v2, mobilenet_v3_large
+from benchmarks.nets.resnet import resnet50
+from benchmarks.nets.squeezenet import squeezenet1_1
+from benchmarks.nets.transformers import VOCABULARY, bert_4, vit_tiny
+from benchmarks.nets.unet import unet_small
+from benchmarks.nets.vgg import csrnet, vgg16
+from benchmarks.nets.yolo import yolo_tiny
+
+Network = Callable[[Builder], list[str]]
+NETS: dict[str, Network] = {
+    net.__name__: net
+    for net in (
+        vgg16, resnet50, mobilenet_v2, mobilenet_v3_large, squeezenet1_1, efficientnet_b0, unet_small, vit_tiny, bert_4,
+        yolo_tiny, csrnet,
+    )
+}  # fmt: skip
+
+
+def build(name: str, folder: Path) -> Path:
+    """NAME.onnx in ``folder``, written now unless it is there already."""
+    path = folder / f"{name}.onnx"
+    if path.exists():
+        return path
+    builder = Builder(name)
+    return builder.save(folder, *NETS[name](builder))
+
+
+def macs(name: str) -> int:
+    """Multiply-adds of one run: Conv, ConvTranspose, Gemm and MatMul."""
+    builder = Builder(name)
+    NETS[name](builder)
+    return builder.macs
+
+
+def sample(path: Path) -> dict[str, np.ndarray]:
+    """The same standard normal image, or token numbers and a mask, every time."""
+    random = np.random.default_rng(7)
+    feeds: dict[str, np.ndarray] = {}
+    for value in onnx.load(path, load_external_data=False).graph.input:
+        shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            feeds[value.name] = random.standard_normal(shape).astype(np.float32)
+        else:
+            is_mask = value.name.endswith("mask")
+            feeds[value.name] = np.ones(shape, np.int64) if is_mask else random.integers(0, VOCABULARY, shape)
+    return feeds

@@ -1,0 +1,120 @@
+"""Engines in processes of their own: starting them, asking them, freezing them while others have their turn.
+
+Must not know what is measured with them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
+                    "NM_NUM_THREADS")  # fmt: skip
+OWN_VENVS = {
+    "deepsparse": ("--only-binary", ":all:", "deepsparse"),
+    "ncnn": ("--no-deps", "numpy", "onnx", "ml-dtypes", "protobuf", "typing-extensions", "ncnn", "pnnx"),
+}
+"""Engines that cannot share .venv (deepsparse pins numpy < 2, pnnx downgrades protobuf): what pip installs for each."""
+
+
+class EngineError(Exception):
+    """An engine that is missing, failed, died or took too long; the message is the reason to print."""
+
+
+def own_venv(name: str) -> Path:
+    return ROOT / f".venv-{name}"
+
+
+def python_of(name: str) -> Path:
+    """The interpreter an engine runs in; raises EngineError where its venv is missing."""
+    if name not in OWN_VENVS:
+        return Path(sys.executable)
+    binaries = own_venv(name) / ("Scripts" if os.name == "nt" else "bin")
+    found = next(binaries.glob("python*"), None)
+    if found is None:
+        raise EngineError(f"no {own_venv(name).name} (make bench makes it)")
+    return binaries / "python"
+
+
+class Process:
+    """One engine's process. Every request is answered, or raises EngineError and ends the process."""
+
+    def __init__(self, name: str, threads: int, log: Path, command: list[str] | None = None, **more: str) -> None:
+        self.name = name
+        command = command or [str(python_of(name)), str(ROOT / "benchmarks" / "worker.py"), name]
+        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads)) | more
+        self._log = log
+        with open(log, "wb") as errors:
+            self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.PIPE,
+                                             stdout=subprocess.PIPE, stderr=errors, bufsize=0)  # fmt: skip
+
+    def ask(self, timeout_s: float, **request: Any) -> dict[str, Any]:
+        """The answer to one request."""
+        self._wake()
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        except OSError:
+            raise EngineError(self._last_words()) from None
+        answer: dict[str, Any] = json.loads(self._line(timeout_s))
+        if "failed" in answer:
+            raise EngineError(answer["failed"])
+        return answer
+
+    def _line(self, timeout_s: float) -> bytes:
+        stdout = self._process.stdout
+        assert stdout is not None
+        line = b""
+        while not line.endswith(b"\n"):
+            if os.name == "posix" and not select.select([stdout], [], [], timeout_s)[0]:
+                self.close()
+                raise EngineError(f"no answer within {timeout_s:.0f} s")
+            piece = stdout.read(1 << 16)
+            if not piece:
+                raise EngineError(self._last_words())
+            line += piece
+        return line
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        words = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return f"its process ended ({code}): {words[-1] if words else 'no words'}"
+
+    def freeze(self) -> None:
+        """Stops all its threads until the next request, so that none spins during another engine's turn."""
+        if hasattr(signal, "SIGSTOP") and self._process.poll() is None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def _wake(self) -> None:
+        if hasattr(signal, "SIGCONT") and self._process.poll() is None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def make_venv(name: str) -> None:
+    """The engine's own venv, unless it is there; raises EngineError where pip cannot fill it."""
+    folder = own_venv(name)
+    if folder.exists():
+        return
+    steps = ([sys.executable, "-m", "venv", str(folder)],
+             [str(folder / "bin" / "python"), "-m", "pip", "--quiet", "install", *OWN_VENVS[name]])  # fmt: skip
+    for step in steps:
+        done = subprocess.run(step, capture_output=True, text=True)
+        if done.returncode:
+            shutil.rmtree(folder, ignore_errors=True)
+            words = done.stderr.strip().splitlines() or ["no words"]
+            raise EngineError(f"could not make {folder.name}: {words[-1]}")
