@@ -1,0 +1,238 @@
+"""Sliding windows over each channel by itself, NHWC: a tile is one vector of channels of several output pixels.
+
+Each input vector is loaded once for all outputs of the tile that use it. Taps outside the image are never computed:
+rows are cut by the loop over them, columns when the kernel is written, because an output row is cut into tiles then
+(a left one, a run of equal inner ones, a right one). So nothing is copied, and padding makes a layer cheaper. What is
+done with the taps (a product and a sum, a maximum) is the business of a :class:`Fold`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
+
+ARGUMENTS = (
+    *("x", "y", "height", "rows", "top", "kernel_rows", "step_y", "dilation_y"),
+    *("stretch", "stretches", "block", "blocks"),
+)
+"""A task is ``stretch`` output rows (``stretches`` an image) of ``block`` vectors of channels (``blocks`` of them)."""
+
+Range = tuple[Value, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """``repeats`` tiles from output ``first`` on; ``taps[q]``: the kernel columns of output ``q`` that lie inside."""
+
+    first: int
+    repeats: int
+    taps: tuple[tuple[int, ...], ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.taps)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Geometry along a row: pixels in and out, taps, output step, dilation, padding before."""
+
+    width: int
+    out: int
+    kernel: int
+    step: int
+    dilation: int
+    left: int
+
+    def tiles(self, most: int) -> tuple[Tile, ...]:
+        """The output row cut into tiles of about equal size, ``most`` at most; equal neighbours are one entry."""
+        size = -(-self.out // -(-self.out // most))
+        made: list[Tile] = []
+        for first in range(0, self.out, size):
+            taps = tuple(self._taps(o) for o in range(first, min(first + size, self.out)))
+            if made and made[-1].taps == taps:
+                made[-1] = Tile(made[-1].first, made[-1].repeats + 1, taps)
+            else:
+                made.append(Tile(first, 1, taps))
+        return tuple(made)
+
+    def _taps(self, output: int) -> tuple[int, ...]:
+        places = ((j, output * self.step - self.left + j * self.dilation) for j in range(self.kernel))
+        return tuple(j for j, at in places if 0 <= at < self.width)
+
+
+class Fold(ABC):
+    """What becomes of the taps of one output. Weights, if any: [vector of channels][kernel rows][kernel columns]
+    [lanes]."""
+
+    weights: Value | None = None
+
+    @abstractmethod
+    def start(self, e: Emitter, lane: Value) -> Value:
+        """The value before the first tap; ``lane`` counts floats in vectors of channels."""
+
+    @abstractmethod
+    def fold(self, e: Emitter, tap: Value, weight: Value | None, so_far: Value) -> Value: ...
+
+    @abstractmethod
+    def write(self, e: Emitter, value: Value, count: Value | None, y: Value, offset: Value, mask: Value | None) -> None:
+        """Stores one vector of results."""
+
+    def counts(
+        self, e: Emitter, rows: Index, top: Value, columns: Sequence[Index], starts: Sequence[Value]
+    ) -> list[Value]:
+        """Something about each output of a tile, worked out before its vectors: it has ``columns`` x ``rows`` taps
+        inside; its first tap lies at input row ``top`` and column ``starts``."""
+        return [None] * len(columns)
+
+
+def slide(
+    e: Emitter, a: dict[str, Value], channels: int, shape: Columns, most: int, unrolled: bool, operation: Fold
+) -> None:
+    """All tasks of a kernel; ``a`` are the values of :data:`ARGUMENTS`.
+
+    ``unrolled``: tiles of ``most`` outputs, code for each different one; otherwise loops over kernel columns and
+    outputs. The last vector of channels overlaps the one before, or is masked where there are fewer than lanes.
+    """
+    row = _Row(e, a, channels, shape, operation)
+
+    def task(number: Value) -> None:
+        place, block = e.divmod(number, a["blocks"])
+        image, part = e.divmod(place, a["stretches"])
+        first = e.mul(part, a["stretch"])
+        last = e.smaller(e.add(first, a["stretch"]), a["rows"])
+        low = e.mul(block, a["block"])
+        vectors = (low, e.smaller(e.add(low, a["block"]), -(-channels // e.lanes)))
+        e.loop(last, lambda y: row.write(image, y, vectors, most, unrolled), first=first)
+
+    e.loop(e.end, task, first=e.begin)
+
+
+def inside(e: Emitter, start: Value, size: Index, taps: Index, dilation: Index) -> Range:
+    """Numbers of the taps, the first of them at ``start``, that lie in 0 .. size."""
+    less = e.sub(dilation, 1)
+    low = e.b.sdiv(e.add(e.larger(0, e.sub(0, start)), less), e.i(dilation))
+    room = e.larger(0, e.add(e.sub(size, start), less))
+    return low, e.smaller(taps, e.b.sdiv(room, e.i(dilation)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A row of outputs: where its first inside tap row and its outputs begin, the input row of its first tap, the
+    kernel rows inside, and the vectors to compute."""
+
+    source: Value
+    out: Value
+    top: Value
+    rows: Range
+    vectors: Range
+
+
+class _Row:
+    """Writes one output row."""
+
+    def __init__(self, e: Emitter, a: dict[str, Value], channels: int, shape: Columns, operation: Fold) -> None:
+        self.e, self.a, self.channels, self.shape, self.operation = e, a, channels, shape, operation
+        self.x, self.y = e.floats(a["x"]), e.floats(a["y"])
+        self.mask = e.lanes_below(e.i(channels)) if channels < e.lanes else None
+
+    def write(self, image: Value, y: Value, vectors: Range, most: int, unrolled: bool) -> None:
+        e, a = self.e, self.a
+        top = e.sub(e.mul(y, a["step_y"]), a["top"])
+        rows = inside(e, top, a["height"], a["kernel_rows"], a["dilation_y"])
+        line = e.add(e.mul(image, a["height"]), e.add(top, e.mul(rows[0], a["dilation_y"])))
+        source = e.at(self.x, e.mul(line, self.shape.width * self.channels))
+        out = e.mul(e.add(e.mul(image, a["rows"]), y), self.shape.out * self.channels)
+        place = _Place(source, out, top, rows, vectors)
+        if unrolled:
+            for tile in self.shape.tiles(most):
+                self._tiles(tile, place)
+        else:
+            self._by_loops(place, most)
+
+    def _tiles(self, tile: Tile, place: _Place) -> None:
+        e, s, c = self.e, self.shape, self.channels
+        uses: dict[int, list[tuple[int, int]]] = {}
+        for q, taps in enumerate(tile.taps):
+            for j in taps:
+                uses.setdefault(q * s.step + j * s.dilation, []).append((q, j))
+
+        def taps_of_row(x: Value, w: Value, so_far: Sequence[Value]) -> list[Value]:
+            made = list(so_far)
+            weights = {j: self._weight(w, j * e.lanes) for j in sorted({j for taps in tile.taps for j in taps})}
+            for offset in sorted(uses):
+                value = self._load(x, offset * c)
+                for q, j in uses[offset]:
+                    made[q] = self.operation.fold(e, value, weights[j], made[q])
+            return made
+
+        def one(number: Value) -> None:
+            first = e.add(e.mul(number, tile.size), tile.first)
+            self._vectors(place, first, [len(taps) for taps in tile.taps], taps_of_row)
+
+        e.loop(tile.repeats, one)
+
+    def _by_loops(self, place: _Place, most: int) -> None:
+        """Inner outputs ``most`` at a time, those at the border one by one."""
+        e, s, c = self.e, self.shape, self.channels
+        reach = (s.kernel - 1) * s.dilation
+        inner = min(s.out, -(-s.left // s.step))
+        end = max(inner, min(s.out, (s.width - 1 - reach + s.left) // s.step + 1)) if s.width > reach else inner
+        end -= (end - inner) % most
+
+        def run(first: Value, size: int) -> None:
+            low, high = e.i(0), e.i(s.kernel)
+            if size == 1:
+                low, high = inside(e, e.sub(e.mul(first, s.step), s.left), s.width, s.kernel, s.dilation)
+
+            def taps_of_row(x: Value, w: Value, so_far: Sequence[Value]) -> list[Value]:
+                def tap(j: Value, *now: Value) -> list[Value]:
+                    weight, at = self._weight(w, e.mul(j, e.lanes)), e.at(x, e.mul(j, s.dilation * c))
+                    taps = [self._load(at, q * s.step * c) for q in range(size)]
+                    return [self.operation.fold(e, tap, weight, v) for tap, v in zip(taps, now, strict=True)]
+
+                return e.loop(high, tap, so_far, first=low)
+
+            self._vectors(place, first, [e.larger(0, e.sub(high, low))] * size, taps_of_row)
+
+        e.loop(inner, lambda o: run(o, 1))
+        e.loop(end, lambda o: run(o, most), step=most, first=inner)
+        e.loop(s.out, lambda o: run(o, 1), first=end)
+
+    def _vectors(
+        self, place: _Place, first: Value, columns: Sequence[Index], taps_of_row: Callable[..., list[Value]]
+    ) -> None:
+        """One tile from output ``first`` on, vector by vector; ``taps_of_row(x, w, so_far)`` takes one kernel row."""
+        e, s, c, (low, high) = self.e, self.shape, self.channels, place.rows
+        left = [e.sub(e.mul(e.add(first, q), s.step), s.left) for q in range(len(columns))]
+        counts = self.operation.counts(e, e.larger(0, e.sub(high, low)), place.top, columns, left)
+        pixel, out = e.at(place.source, e.mul(left[0], c)), e.add(place.out, e.mul(first, c))
+        pitch = e.mul(self.a["dilation_y"], s.width * c)
+        per_row = s.kernel * e.lanes
+        nothing = e.floats(e.i(0)) if self.operation.weights is None else self.operation.weights
+        used = self.operation.weights is not None
+
+        def vector(v: Value) -> None:
+            lane = e.mul(v, e.lanes)
+            channel = lane if c % e.lanes == 0 else e.smaller(lane, max(0, c - e.lanes))
+            start = self.operation.start(e, lane)
+            weights = e.at(nothing, e.mul(e.add(e.mul(v, self.a["kernel_rows"]), low), per_row)) if used else nothing
+
+            def kernel_row(_: Value, x: Value, w: Value, *so_far: Value) -> list[Value]:
+                return [e.at(x, pitch), e.at(w, per_row) if used else w, *taps_of_row(x, w, so_far)]
+
+            carried = [e.at(pixel, channel), weights, *[start] * len(columns)]
+            made = e.loop(high, kernel_row, carried, first=low)[2:]
+            for q, value in enumerate(made):
+                self.operation.write(e, value, counts[q], self.y, e.add(out, channel, q * c), self.mask)
+
+        e.loop(place.vectors[1], vector, first=place.vectors[0])
+
+    def _load(self, x: Value, offset: int) -> Value:
+        return self.e.load(x, offset) if self.mask is None else self.e.load_some(x, offset, self.mask)
+
+    def _weight(self, w: Value, offset: Index) -> Value | None:
+        return None if self.operation.weights is None else self.e.load(w, offset)

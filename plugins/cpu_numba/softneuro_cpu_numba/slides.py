@@ -1,0 +1,62 @@
+"""What ``emit.slide`` is given: how rows, kernel columns and channels are cut. Depthwise and pooling in NHWC use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+
+from softneuro_core.device import Target
+from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
+from softneuro_cpu_numba.emit.slide import Columns
+from softneuro_cpu_numba.emit.tile import CACHE_LINE
+from softneuro_cpu_numba.native import Argument, In, Out
+from softneuro_cpu_numba.tiles import split
+from softneuro_cpu_numba.windows import Window
+
+OUTPUTS = {"avx512": 7, "avx2": 7, "sse": 6, "neon": 7}
+"""Outputs of a tile: enough sums to hide the latency of an FMA, and room for up to 7 weights of a kernel row beside
+them in 16 registers (AVX2 with 4, 7 and 8: the last two are equal, 4 up to 1.4 times slower). Without FMA a product
+needs a register of its own."""
+UNROLLED_COLUMNS, TILE_KINDS = 7, 8
+"""Wider kernels, or rows that cut into more different tiles, run as loops over the taps: code would grow."""
+CACHED_BYTES, CACHED_VECTORS = 24 << 10, 8
+"""Input rows under one output row that should stay in the first-level cache, and the most vectors of channels taken
+at once for it (measured at 14x14, 576 channels: 8 vectors 26 us, 16 28 us, all 31 us)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlidePlan:
+    """Parameters of the emitted kernel, its first arguments (``emit.slide.ARGUMENTS``), its number of tasks."""
+
+    params: Mapping[str, object]
+    args: tuple[Argument, ...]
+    tasks: int
+
+
+def plan_slide(window: Window, target: Target) -> SlidePlan:
+    lanes, channels = lanes_of(target), window.channels
+    shape = Columns(
+        *(window.size[1], window.out[1], window.kernel[1]), *(window.strides[1], window.dilations[1], window.pads[1])
+    )
+    most = OUTPUTS[find_isa(isa_of(target)).name]
+    unrolled = window.kernel[1] <= UNROLLED_COLUMNS and len(shape.tiles(most)) <= TILE_KINDS
+    vectors = -(-channels // lanes)
+    block = min(vectors, _block(window, lanes))
+    blocks = -(-vectors // block)
+    stretch = split(window.out[0], 1, window.out[0], window.batch * blocks, target.threads)
+    stretches = -(-window.out[0] // stretch)
+    return SlidePlan(
+        {"channels": channels, "columns": astuple(shape), "most": most, "unrolled": unrolled},
+        (
+            *(In(0), Out(0), window.size[0], window.out[0], window.pads[0]),
+            *(window.kernel[0], window.strides[0], window.dilations[0], stretch, stretches, block, blocks),
+        ),
+        window.batch * stretches * blocks,
+    )
+
+
+def _block(window: Window, lanes: int) -> int:
+    """Vectors of channels a task works on: whole cache lines, or all where only fewer would stay cached."""
+    line = max(1, CACHE_LINE // lanes)
+    fitting = CACHED_BYTES // (window.kernel[0] * window.size[1] * lanes * 4) // line * line
+    return min(fitting, CACHED_VECTORS) if fitting >= 2 * line else window.channels
