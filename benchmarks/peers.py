@@ -42,7 +42,7 @@ def table_of(rows: Sequence[dict[str, Any]]) -> Table:
         for name, found in row["engines"].items():
             mark = "*" if name == row["best"] else ""
             head = (row["model"], str(row["threads"]), name + mark)
-            cells = [f"[red]{found['failed'][:40]}"] if "failed" in found else _cells(found, row["ratios"].get(name))
+            cells = ["[red]failed"] if "failed" in found else _cells(found, row["ratios"].get(name))
             table.add_row(*head, *cells)
     return table
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +18,13 @@ import pytest
 from onnx import TensorProto, helper, save
 from rich.console import Console
 
+from benchmarks.chart import chart
 from benchmarks.engines import ENGINES
 from benchmarks.interleaved import Timing, interleave, ratio
+from benchmarks.match import Match, best_peer, play, ratios
 from benchmarks.models import Model, float_models, read_model
+from benchmarks.nets import NETS, build, macs, sample
+from benchmarks.processes import EngineError, Process
 from benchmarks.row import _void, measure
 from benchmarks.run import available_engines, goal_met, run_row, table_of
 
@@ -128,3 +133,96 @@ def test_the_goal_counts_an_offset_for_tiny_models():
     )
     assert goal_met({"engines": row.engines(349, 100)})
     assert not goal_met({"engines": row.engines(351, 100)})
+
+
+PUBLISHED_GMAC = {
+    "resnet50": 4.09, "mobilenet_v2": 0.30, "mobilenet_v3_large": 0.217, "efficientnet_b0": 0.386,
+    "squeezenet1_1": 0.349, "vit_tiny": 1.25, "bert_4": 0.436, "yolo_tiny": 0.26, "unet_small": 2.67,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PUBLISHED_GMAC)
+def test_networks_have_the_published_number_of_multiply_adds(name):
+    assert macs(name) / 1e9 == pytest.approx(PUBLISHED_GMAC[name], rel=0.03)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_1", "yolo_tiny", "bert_4"])
+def test_networks_run_and_their_outputs_are_of_sane_size(name, tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    path = build(name, tmp_path)
+    session = runtime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    outputs = session.run(None, sample(path))
+    assert build(name, tmp_path) == path and set(NETS) > {name}
+    for output in outputs:
+        assert np.isfinite(output).all() and 0.02 < output.std() < 30
+
+
+def engine_facts(*rounds: float, **more: Any) -> dict[str, Any]:
+    return {"median_us": float(np.median(rounds)), "min_us": min(rounds), "runs": len(rounds),
+            "rounds_us": list(rounds), "cpu_per_wall": 1.0, "void": None, "correct": True} | more  # fmt: skip
+
+
+def test_the_best_peer_is_right_fast_and_keeps_to_its_threads():
+    engines = {
+        "softneuro": engine_facts(2, 2, 4),
+        "slow": engine_facts(9, 9, 9),
+        "good": engine_facts(4, 6, 4),
+        "wrong": engine_facts(1, 1, 1, correct=False),
+        "greedy": engine_facts(1, 1, 1, void="kept 2 cores busy"),
+        "x-bf16": engine_facts(1, 1, 1),
+        "absent": {"failed": "no"},
+    }
+    assert best_peer(engines) == "good"
+    found = ratios(engines)
+    assert found["good"][0] == 2 and found["good"][1] <= 2 <= found["good"][2]
+    assert {"absent", "x-bf16", "softneuro"}.isdisjoint(found)
+
+
+FAKE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+import numpy as np
+from benchmarks.worker import Host, serve
+
+class Fake:
+    name, version, facts = "fake", "1", {{"colour": "red"}}
+    def load(self, model, feeds, threads):
+        if {factor} == 0:
+            raise ValueError("cannot read it")
+        return self
+    def run(self, feeds):
+        if {factor} < 0:
+            sys.exit("gone")
+        return {{"y": feeds["x"] * np.float32({factor})}}
+
+serve(Host(Fake), sys.stdin, sys.stdout)
+"""
+ROOT = Path(__file__).resolve().parents[1]
+FACTORS = {"onnxruntime": 2.0, "softneuro": 2.0, "wrong": 3.0, "refusing": 0.0, "dying": -1.0}
+
+
+def fake_process(name: str, threads: int, log: Path, **more: str) -> Process:
+    code = FAKE.format(root=str(ROOT), factor=FACTORS[name])
+    return Process(name, threads, log, [sys.executable, "-c", code], **more)
+
+
+def test_a_match_is_played_in_processes_and_failures_cost_only_their_own_engine(tmp_path, monkeypatch):
+    monkeypatch.setattr("benchmarks.match.TURN_S", 0.002)
+    match = Match(Path("m.onnx"), {"x": X}, 4, 1, list(FACTORS), 3, start=fake_process)
+    row = json.loads(json.dumps(play(match, lambda text: None)))
+    engines = row["engines"]
+    assert "cannot read it" in engines["refusing"]["failed"] and "gone" in engines["dying"]["failed"]
+    assert engines["softneuro"]["correct"] and not engines["wrong"]["correct"]
+    assert engines["wrong"]["error"] == pytest.approx(0.5)
+    assert engines["softneuro"]["colour"] == "red" and len(engines["softneuro"]["rounds_us"]) == 3
+    assert row["best"] in ("onnxruntime", None) and set(row["ratios"]) == {"onnxruntime", "wrong"}
+    row["best"] = "onnxruntime"
+    drawn = chart([row])
+    assert drawn.startswith("<svg") and "(onnxruntime)" in drawn and "1 thread<" in drawn
+
+
+def test_an_engine_that_hangs_is_ended(tmp_path):
+    hanging = Process("x", 1, tmp_path / "log", [sys.executable, "-c", "import time; time.sleep(60)"])
+    with pytest.raises(EngineError, match="no answer within 0 s"):
+        hanging.ask(0.2, do="memory")

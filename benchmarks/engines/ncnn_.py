@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,16 @@ class _Loaded:
         return found
 
 
+def _pnnx() -> str:
+    """The program itself, out of the package: the script pip installs beside it imports torch for nothing."""
+    package = importlib.util.find_spec("pnnx")
+    for folder in (package.submodule_search_locations or []) if package else []:
+        for program in Path(folder).rglob("pnnx*"):
+            if program.is_file() and program.suffix in ("", ".exe") and os.access(program, os.X_OK):
+                return str(program)
+    raise RuntimeError("no pnnx program to convert the model (pip install --no-deps pnnx)")
+
+
 @dataclass(frozen=True, slots=True)
 class Ncnn:
     name: str = "ncnn"
@@ -47,9 +58,7 @@ class Ncnn:
 
     def prepare(self, model: Path, feeds: Arrays, threads: int, folder: Path) -> dict[str, Any]:
         """Converts the model; raises RuntimeError with pnnx's last words where it cannot."""
-        program = shutil.which("pnnx", path=str(Path(sys.executable).parent)) or shutil.which("pnnx")
-        if program is None:
-            raise RuntimeError("no pnnx program to convert the model (pip install --no-deps pnnx)")
+        program = _pnnx()
         here = folder / model.name
         shutil.copyfile(model, here)
         shapes = [f"[{','.join(map(str, a.shape))}]{NUMPY_TO_PNNX[str(a.dtype)]}" for a in feeds.values()]
