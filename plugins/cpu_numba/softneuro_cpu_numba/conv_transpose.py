@@ -1,4 +1,5 @@
-"""ConvTranspose: every output row gathers the input rows that reach it. A plain loop nest, to be complete."""
+"""ConvTranspose. NHWC: one plain convolution for each phase of the output (row and column modulo the strides), whose
+taps are those of the kernel that reach it; results are scattered. NCHW: a plain loop nest, to be complete."""
 
 from __future__ import annotations
 
@@ -10,9 +11,13 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
+from softneuro_core.spec import NHWC
+from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
-from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
-from softneuro_cpu_numba.windows import NCHW_F32, is_f32, text
+from softneuro_cpu_numba.join import JoinedKernel
+from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned, emitted_address
+from softneuro_cpu_numba.rows import RowProduct, Scatter
+from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, Window, is_f32, text
 
 
 def _begin_pads(layer: Layer, size: tuple[int, ...], out: tuple[int, ...], kernel: tuple[int, ...]) -> list[int]:
@@ -33,7 +38,7 @@ def _begin_pads(layer: Layer, size: tuple[int, ...], out: tuple[int, ...], kerne
 
 
 class TransposedConv(Routine):
-    """ConvTranspose [+ Add of a constant] [+ activation], float32, NCHW, one and two spatial axes."""
+    """ConvTranspose [+ Add of a constant] [+ activation], float32, one and two spatial axes."""
 
     name = "cpu/conv_transpose"
 
@@ -58,12 +63,19 @@ class TransposedConv(Routine):
         return found, w.data, total
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        if self._parts(region) is not None:
-            yield Offer((NCHW_F32,), (NCHW_F32,), accuracy=SUMS)
+        parts = self._parts(region)
+        if parts is None:
+            return
+        yield Offer((NCHW_F32,), (NCHW_F32,), accuracy=SUMS)
+        if _has_phases(parts[0].main, parts[1]):
+            pixels = region.inputs[0].size // region.inputs[0].static_shape[1]
+            yield Offer((NHWC_F32,), (NHWC_F32,), accuracy=SUMS, flops=2.0 * pixels * parts[1].size)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         parts = self._parts(region)
         assert parts is not None
+        if offer.outputs[0].layout == NHWC:
+            return _phases_kernel(region, *parts, target)
         epilogue, weights, bias = parts
         layer, act = epilogue.main, epilogue.activation
         shape, made = region.inputs[0].static_shape, region.outputs[0].static_shape
@@ -85,3 +97,45 @@ class TransposedConv(Routine):
             ),
             shape[0] * made[1] * sizes[2],
         )
+
+
+def _has_phases(layer: Layer, weights: np.ndarray) -> bool:
+    """No dilation, and every output pixel is reached by some tap."""
+    spatial = weights.ndim - 2
+    strides = layer.attrs.get("strides") or [1] * spatial
+    dense = set(layer.attrs.get("dilations") or [1]) == {1}
+    return dense and all(k >= s for k, s in zip(weights.shape[2:], strides, strict=True))
+
+
+def _phases_kernel(region: Region, epilogue: Epilogue, weights: np.ndarray, bias: np.ndarray, target: Target) -> Kernel:
+    layer = epilogue.main
+    shape, made = region.inputs[0].static_shape, region.outputs[0].static_shape
+    strides = list(layer.attrs.get("strides") or [1] * (weights.ndim - 2))
+    pads = _begin_pads(layer, shape[2:], made[2:], weights.shape[2:])
+    if weights.ndim == 3:
+        weights, strides, pads = weights[:, :, None], [1, *strides], [0, *pads]
+        shape, made = (*shape[:2], 1, shape[2]), (*made[:2], 1, made[2])
+    groups = int(layer.attrs.get("group", 1))
+    grouped = weights.reshape(groups, shape[1] // groups, *weights.shape[1:])
+    parts = []
+    for phase in np.ndindex(*strides):
+        out = [-(-(size - p) // s) for size, p, s in zip(made[2:], phase, strides, strict=True)]
+        if min(out) < 1:
+            continue
+        firsts = [(p + pad) % s for p, pad, s in zip(phase, pads, strides, strict=True)]
+        taps = grouped[:, :, :, firsts[0] :: strides[0], firsts[1] :: strides[1]][..., ::-1, ::-1]
+        count = taps.shape[3:]
+        ahead = [(p + pad - f) // s for p, pad, f, s in zip(phase, pads, firsts, strides, strict=True)]
+        top, left = (n - 1 - c for n, c in zip(count, ahead, strict=True))
+        window = Window(
+            *(int(shape[0]), int(shape[1]), (int(shape[2]), int(shape[3])), (int(out[0]), int(out[1]))),
+            *((int(count[0]), int(count[1])), (1, 1), (1, 1), (int(top), int(left), 0, 0)),
+        )
+        matrix = taps.transpose(0, 3, 4, 1, 2).reshape(groups, -1, taps.shape[2])
+        channels, width = made[1], made[3]
+        scatter = Scatter(
+            *(made[2] * width * channels, strides[0] * width * channels, strides[1] * channels),
+            (phase[0] * width + phase[1]) * channels,
+        )
+        parts.append(RowProduct(matrix, bias, epilogue.activation, None, window=window, scatter=scatter).kernel(target))
+    return JoinedKernel(emitted_address("join", "parts", isa_of(target)), tuple(parts))

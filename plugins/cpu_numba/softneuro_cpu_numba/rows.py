@@ -97,6 +97,17 @@ def activation_kind(activation: Activation) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Scatter:
+    """Where the pixels of a result lie that is not dense: floats between images, rows and columns, and before the
+    first one."""
+
+    image: int
+    row: int
+    column: int
+    origin: int
+
+
+@dataclass(frozen=True, slots=True)
 class RowProduct:
     """y[pixel, group * N + n] = windows(x) @ matrix[group] + bias, + residual, activated; y is NHWC or a matrix.
 
@@ -112,10 +123,13 @@ class RowProduct:
     window: Window | None = None
     layout: Layout = NHWC
     stored: str = "float32"
+    scatter: Scatter | None = None
 
     @property
     def is_flat(self) -> bool:
-        return self.window is None or (self.window.is_pointwise and self.layout == NHWC)
+        if self.window is None:
+            return True
+        return self.window.is_pointwise and self.layout == NHWC and self.scatter is None
 
     @property
     def count(self) -> int:
@@ -138,6 +152,7 @@ class RowProduct:
             residual=self.residual is not None,
             masked=n < lanes,
             stored=self.stored,
+            scattered=self.scatter is not None,
         )
         images, rows, columns = self._pixels()
         stretch, panel_stretch = self._stretches(target, tile, len(panels.starts))
@@ -145,10 +160,11 @@ class RowProduct:
         bias = np.zeros(groups * n, np.float32) if self.bias is None else self.bias
         args: list[Argument] = [
             *(In(0), panels.pack(self.matrix, self.stored), panels.pack(bias.reshape(groups, 1, n))),
-            *(None if self.residual is None else In(self.residual), Out(0)),
+            *(None if self.residual is None else In(self.residual), Out(0, self._origin_bytes())),
             *(aligned(np.array(panels.starts, np.int64)), row_tasks, panel_tasks, stretch, panel_stretch),
             *(rows, columns, *self._input_steps(), n, groups * n, panels.wide, len(panels.starts), k),
             *self._places(stretch),
+            *self._result_places(stretch),
             *(self.activation.p0, self.activation.p1, *self._band()),
         ]
         return NativeKernel(address, tuple(args), images * groups * row_tasks * panel_tasks, self._scratch(stretch))
@@ -159,7 +175,8 @@ class RowProduct:
         if self.layout != NHWC:
             return "planar"
         assert self.window is not None
-        return "runs" if len(self.matrix) == 1 and self._taken() == (1, 1) else "pixels"
+        whole = len(self.matrix) == 1 and self._taken() == (1, 1) and self.window.pads[1] >= 0
+        return "runs" if whole else "pixels"
 
     def _pixels(self) -> tuple[int, int, int]:
         """Images, output rows and columns as the kernel counts them."""
@@ -205,6 +222,16 @@ class RowProduct:
         if w.dilations[1] == 1:
             taps, run = taps[:: w.kernel[1]], channels * w.kernel[1]
         return 0, aligned(offsets), run, len(taps), aligned(np.array(taps, np.int64))
+
+    def _origin_bytes(self) -> int:
+        return 0 if self.scatter is None else 4 * self.scatter.origin
+
+    def _result_places(self, stretch: int) -> tuple[Argument, ...]:
+        if self.scatter is None or self.window is None:
+            return 0, 0, None
+        y, x = np.divmod(np.arange(stretch * self.window.out[1], dtype=np.int64), self.window.out[1])
+        offsets = y * self.scatter.row + x * self.scatter.column
+        return self.scatter.image, self.scatter.row, aligned(offsets)
 
     def _band(self) -> tuple[int, ...]:
         if self.is_flat:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import check, graph_of, node, random, run_first
+from harness import check, graph_of, node, offers_of, random, run_first, run_offer
 
 CASES = [
     # batch, in, out, size, kernel, attributes
@@ -85,6 +85,8 @@ TRANSPOSED = [
     ((4, 5), (3, 3), {"dilations": [2, 2]}),
     ((7,), (5,), {"strides": [3], "pads": [1, 2]}),
     ((4, 4), (3, 3), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
+    ((3, 5), (5, 2), {"strides": [2, 1], "pads": [4, 0, 1, 1]}),
+    ((1, 1), (4, 4), {"strides": [4, 4]}),
 ]
 
 
@@ -92,14 +94,19 @@ TRANSPOSED = [
 def test_conv_transpose(size, kernel, attrs):
     constants = {"w": random(4, 3, *kernel), "b": random(3, seed=1)}
     transposed = node("ConvTranspose", "xwb", "c", **attrs)
-    check([transposed, node("Relu", "c", "y")], {"x": random(2, 4, *size)}, constants, expect=["cpu/conv_transpose"])
+    made = check([transposed, node("Relu", "c", "y")], {"x": random(2, 4, *size)}, constants)
+    layouts = {str(o.outputs[0].layout) for name, o in made if name == "cpu/conv_transpose"}
+    assert layouts == ({"NCHW"} if "dilations" in attrs else {"NCHW", "NHWC"})
 
 
 @pytest.mark.parametrize("size, kernel, attrs", TRANSPOSED)
 def test_grouped_conv_transpose_is_two_ungrouped_ones(size, kernel, attrs):
     """onnx.reference cannot compute groups, so each half stands for itself."""
     x, w = random(2, 4, *size), random(4, 3, *kernel)
-    whole = run_first(graph_of([node("ConvTranspose", "xw", "y", group=2, **attrs)], {"x": x}, {"w": w}), [x])
+    grouped = graph_of([node("ConvTranspose", "xw", "y", group=2, **attrs)], {"x": x}, {"w": w})
+    whole = run_first(grouped, [x])
+    for routine, region, offer in offers_of(grouped):
+        np.testing.assert_allclose(run_offer(routine, region, offer, [x]), whole, rtol=1e-5, atol=1e-5)
     for half in (slice(0, 2), slice(2, 4)):
         part = graph_of([node("ConvTranspose", "xw", "y", **attrs)], {"x": x[:, half]}, {"w": w[half]})
         channels = slice(0, 3) if half.start == 0 else slice(3, 6)

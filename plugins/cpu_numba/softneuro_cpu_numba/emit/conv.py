@@ -17,10 +17,11 @@ ARGUMENTS = (
     *("x", "w", "bias", "residual", "y", "starts"),
     *("row_tasks", "panel_tasks", "rows_per_task", "panels_per_task", "rows", "columns"),
     *("x_image", "groups", "channels", "x_channel", "out_channels", "ld_y", "wide", "panels", "k"),
-    *("ld_a", "offsets", "run", "runs", "run_offsets"),
+    *("ld_a", "offsets", "run", "runs", "run_offsets", "y_image", "y_row", "y_offsets"),
 )
 """Then p0, p1 and, unless pointwise, the band. ``rows`` x ``columns`` are the output's; ``starts`` gives each panel's
-first column; ``offsets`` each pixel's place in the band; ``ld_a`` (pointwise) the floats between two pixels."""
+first column; ``offsets`` each pixel's place in the band; ``ld_a`` (pointwise) the floats between two pixels.
+A scattered result has images ``y_image`` floats apart, rows ``y_row``, and a stretch's pixels at ``y_offsets``."""
 
 
 @emitted
@@ -34,6 +35,7 @@ def rows(
     residual: bool,
     masked: bool,
     stored: str = "float32",
+    scattered: bool = False,
 ) -> None:
     """y[pixel, channel] = windows(x) @ w + bias, + residual, activated.
 
@@ -72,7 +74,14 @@ def rows(
             packed, offsets = e.floats(e.scratch), e.integers(a["offsets"])
             band.pack(e, origin, a["channels"], first_row, here, packed)
             row_at = lambda p: e.at(packed, e.integer(offsets, p))  # noqa: E731
-        place = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
+        if scattered:
+            place = e.add(e.mul(image, a["y_image"]), e.mul(first_row, a["y_row"]))
+            y_offsets = e.integers(a["y_offsets"])
+            ahead_of = lambda p: e.integer(y_offsets, p)  # noqa: E731
+        else:
+            place = e.mul(pixel, a["ld_y"])
+            ahead_of = lambda p: e.mul(p, a["ld_y"])  # noqa: E731
+        place = e.add(place, e.mul(group, a["out_channels"]))
         before = e.mul(group, columns_per_group)
 
         def panel(number: Value, width: int, sizes: Sequence[int]) -> None:
@@ -91,7 +100,7 @@ def rows(
                 start = [e.load(biases, v * e.lanes) for v in range(width)]
                 sums = accumulate(e, pointers, weights, segments, start, stored)
                 for r in range(size):
-                    offset = e.add(base, e.mul(e.add(first, r), a["ld_y"]))
+                    offset = e.add(base, ahead_of(e.add(first, r)))
                     for v in range(width):
                         finish.store(e, sums[r * width + v], y, e.add(offset, v * e.lanes), mask)
 
