@@ -89,7 +89,7 @@ def peak_gflops(threads: int) -> float:
     rows, vectors, lanes = (14, 2, 16) if wide else (6, 2, 8)  # accumulators fill the registers but two or three
     body = tile(rows, vectors, lanes)
 
-    @numba.njit(nogil=True)  # type: ignore[untyped-decorator]
+    @numba.njit(nogil=True)
     def spin(a, b, c, calls):  # type: ignore[no-untyped-def]
         for _ in range(calls):
             body(a, 4 * DEPTH, 4, b, 4 * vectors * lanes, DEPTH, c)

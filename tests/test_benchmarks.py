@@ -25,6 +25,7 @@ from benchmarks.match import Match, best_peer, play, ratios
 from benchmarks.models import Model, float_models, read_model
 from benchmarks.nets import NETS, build, macs, sample
 from benchmarks.processes import EngineError, Process
+from benchmarks.roof import Row, worst
 from benchmarks.row import _void, measure
 from benchmarks.run import available_engines, goal_met, run_row, table_of
 
@@ -226,3 +227,12 @@ def test_an_engine_that_hangs_is_ended(tmp_path):
     hanging = Process("x", 1, tmp_path / "log", [sys.executable, "-c", "import time; time.sleep(60)"])
     with pytest.raises(EngineError, match="no answer within 0 s"):
         hanging.ask(0.2, do="memory")
+
+
+def test_the_worst_steps_are_those_that_lose_most_time_not_those_of_the_lowest_rate():
+    large, small, moving = (
+        Row(name, "r", us, us, macs)
+        for name, us, macs in (("large", 1000.0, 40_000_000), ("small", 10.0, 1000), ("moving", 50.0, 0))
+    )
+    assert large.gflops() == pytest.approx(80) and large.lost_us(100) == pytest.approx(200)
+    assert [row.name for row in worst([small, moving, large], 100)] == ["large", "moving", "small"]
