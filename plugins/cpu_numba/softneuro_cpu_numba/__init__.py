@@ -61,8 +61,9 @@ def softneuro_link(target: Target, calls: Sequence[Call]) -> Callable[[], None] 
 
 
 def softneuro_conformance_cases() -> list[Case]:
-    """What the kit's own cases do not reach: depthwise convolution in float16."""
+    """What the kit's own cases do not reach: depthwise convolution in float16, attention."""
     from softneuro_core.testing.case import Const, normal, single
+    from softneuro_cpu_numba.attention import conformance_cases
 
     x, w = normal(2, 8, 9, 7, dtype="float16"), Const(normal(8, 1, 3, 3, dtype="float16"))
-    return [single("depthwise-float16", "Conv", x, w, group=8, pads=[1, 1, 1, 1])]
+    return [single("depthwise-float16", "Conv", x, w, group=8, pads=[1, 1, 1, 1]), *conformance_cases()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_a
 from softneuro_cpu_numba.rows import NARROW_ROWS, cut, tile_choices
 from softneuro_cpu_numba.tiles import split
 from softneuro_cpu_numba.windows import NCHW_F32, is_f32
+
+if TYPE_CHECKING:
+    from softneuro_core.testing.case import Case
 
 SCORE_BYTES = 256 * 1024
 """Scores of one task: they should stay in the second-level cache beside K and V."""
@@ -351,3 +355,24 @@ def _mask(found: Attention, region: Region) -> tuple[In | np.ndarray | None, int
         strides[-2],
         spread.offsets(found.batch),
     )
+
+
+def conformance_cases() -> list[Case]:
+    """For the kit: two products with a Softmax between them, plain, and as exporters write them."""
+    from onnx.helper import make_node
+
+    from softneuro_core.testing.case import Case, normal
+
+    middle = [make_node("MatMul", ["q", "k"], ["s"]), make_node("Softmax", ["s"], ["p"], axis=-1)]
+    plain = (*middle, make_node("MatMul", ["p", "v"], ["y"]))
+    inputs = {"q": normal(2, 3, 7, 8), "k": normal(2, 3, 8, 19), "v": normal(2, 3, 19, 5)}
+    orders = {"q": [0, 2, 1, 3], "k": [0, 2, 3, 1], "v": [0, 2, 1, 3]}
+    moved = [make_node("Transpose", [n.upper()], [n], perm=order) for n, order in orders.items()]
+    masked = [
+        *(*moved, middle[0], make_node("Mul", ["s", "scale"], ["t"]), make_node("Add", ["t", "mask"], ["m"])),
+        make_node("Softmax", ["m"], ["p"], axis=-1),
+        *(make_node("MatMul", ["p", "v"], ["o"]), make_node("Transpose", ["o"], ["y"], perm=[0, 2, 1, 3])),
+    ]
+    heads = {"Q": normal(2, 13, 3, 8), "K": normal(2, 9, 3, 8), "V": normal(2, 9, 3, 16), "mask": normal(2, 1, 13, 9)}
+    scale = {"scale": np.array(0.35, np.float32)}
+    return [Case("attention", plain, inputs), Case("attention-heads-mask", tuple(masked), heads, scale)]
