@@ -7,8 +7,6 @@ from dataclasses import astuple, dataclass
 
 from softneuro_core.device import Target
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
-from softneuro_cpu_numba.emit.slide import Columns
-from softneuro_cpu_numba.emit.tile import CACHE_LINE
 from softneuro_cpu_numba.native import Argument, In, Out
 from softneuro_cpu_numba.tiles import split
 from softneuro_cpu_numba.windows import Window
@@ -19,9 +17,51 @@ them in 16 registers (AVX2 with 4, 7 and 8: the last two are equal, 4 up to 1.4 
 needs a register of its own."""
 UNROLLED_COLUMNS, TILE_KINDS = 7, 8
 """Wider kernels, or rows that cut into more different tiles, run as loops over the taps: code would grow."""
+LINE_BYTES = 64
 CACHED_BYTES, CACHED_VECTORS = 24 << 10, 8
 """Input rows under one output row that should stay in the first-level cache, and the most vectors of channels taken
 at once for it (measured at 14x14, 576 channels: 8 vectors 26 us, 16 28 us, all 31 us)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """``repeats`` tiles from output ``first`` on; ``taps[q]``: the kernel columns of output ``q`` that lie inside."""
+
+    first: int
+    repeats: int
+    taps: tuple[tuple[int, ...], ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.taps)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Geometry along a row: pixels in and out, taps, output step, dilation, padding before."""
+
+    width: int
+    out: int
+    kernel: int
+    step: int
+    dilation: int
+    left: int
+
+    def tiles(self, most: int) -> tuple[Tile, ...]:
+        """The output row cut into tiles of about equal size, ``most`` at most; equal neighbours are one entry."""
+        size = -(-self.out // -(-self.out // most))
+        made: list[Tile] = []
+        for first in range(0, self.out, size):
+            taps = tuple(self._taps(o) for o in range(first, min(first + size, self.out)))
+            if made and made[-1].taps == taps:
+                made[-1] = Tile(made[-1].first, made[-1].repeats + 1, taps)
+            else:
+                made.append(Tile(first, 1, taps))
+        return tuple(made)
+
+    def _taps(self, output: int) -> tuple[int, ...]:
+        places = ((j, output * self.step - self.left + j * self.dilation) for j in range(self.kernel))
+        return tuple(j for j, at in places if 0 <= at < self.width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +98,7 @@ def plan_slide(window: Window, target: Target) -> SlidePlan:
 def _block(window: Window, lanes: int) -> int:
     """Vectors of channels a task works on: whole cache lines that stay cached for the next row; all, where only fewer
     would stay or no row is read twice (2x2 pooling of 256 channels at 56x56: 62 us instead of 81)."""
-    line = max(1, CACHE_LINE // lanes)
+    line = max(1, LINE_BYTES // (4 * lanes))
     fitting = CACHED_BYTES // (window.kernel[0] * window.size[1] * lanes * 4) // line * line
     reused = window.kernel[0] > window.strides[0] and fitting >= 2 * line
     return min(fitting, CACHED_VECTORS) if reused else window.channels

@@ -12,9 +12,8 @@ import pytest
 from harness import DEVICE, ROUTINES, check, graph_of, node, random
 from softneuro_cpu_numba.emit.compile import assembly, object_code
 from softneuro_cpu_numba.emit.isa import TABLE
-from softneuro_cpu_numba.emit.slide import Columns
 from softneuro_cpu_numba.native import emitted_text
-from softneuro_cpu_numba.slides import OUTPUTS
+from softneuro_cpu_numba.slides import OUTPUTS, Columns
 from test_emit import FMA, FORCED, _loops
 
 from softneuro_core.builtin.reference import RegionEvaluator

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
-from softneuro_cpu_numba.emit.slide import ARGUMENTS, Columns, Fold, slide
+from softneuro_cpu_numba.emit.slide import ARGUMENTS, Fold, slide
 from softneuro_cpu_numba.emit.tile import Finish
 from softneuro_cpu_numba.native import emitted
+from softneuro_cpu_numba.slides import Columns
 
 
 @emitted

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from softneuro_cpu_numba.emit.emitter import F32, Emitter, Index, Value
-from softneuro_cpu_numba.emit.slide import ARGUMENTS, Columns, Fold, inside, slide
+from softneuro_cpu_numba.emit.slide import ARGUMENTS, Fold, inside, slide
 from softneuro_cpu_numba.native import emitted
+from softneuro_cpu_numba.slides import Columns
 
 
 @emitted

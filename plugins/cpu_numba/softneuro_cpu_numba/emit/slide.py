@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
+from softneuro_cpu_numba.slides import Columns, Tile
 
 ARGUMENTS = (
     *("x", "y", "height", "rows", "top", "kernel_rows", "step_y", "dilation_y"),
@@ -21,47 +22,6 @@ ARGUMENTS = (
 """A task is ``stretch`` output rows (``stretches`` an image) of ``block`` vectors of channels (``blocks`` of them)."""
 
 Range = tuple[Value, Value]
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """``repeats`` tiles from output ``first`` on; ``taps[q]``: the kernel columns of output ``q`` that lie inside."""
-
-    first: int
-    repeats: int
-    taps: tuple[tuple[int, ...], ...]
-
-    @property
-    def size(self) -> int:
-        return len(self.taps)
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """Geometry along a row: pixels in and out, taps, output step, dilation, padding before."""
-
-    width: int
-    out: int
-    kernel: int
-    step: int
-    dilation: int
-    left: int
-
-    def tiles(self, most: int) -> tuple[Tile, ...]:
-        """The output row cut into tiles of about equal size, ``most`` at most; equal neighbours are one entry."""
-        size = -(-self.out // -(-self.out // most))
-        made: list[Tile] = []
-        for first in range(0, self.out, size):
-            taps = tuple(self._taps(o) for o in range(first, min(first + size, self.out)))
-            if made and made[-1].taps == taps:
-                made[-1] = Tile(made[-1].first, made[-1].repeats + 1, taps)
-            else:
-                made.append(Tile(first, 1, taps))
-        return tuple(made)
-
-    def _taps(self, output: int) -> tuple[int, ...]:
-        places = ((j, output * self.step - self.left + j * self.dilation) for j in range(self.kernel))
-        return tuple(j for j, at in places if 0 <= at < self.width)
 
 
 class Fold(ABC):
