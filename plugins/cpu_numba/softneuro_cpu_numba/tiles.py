@@ -11,6 +11,8 @@ from softneuro_cpu_numba.emit.isa import lanes_of
 from softneuro_cpu_numba.native import aligned
 
 TASKS_PER_THREAD = 4
+ROWS_TOGETHER = (4, 3, 2, 1)
+"""Rows of a softmax or normalisation computed side by side: one alone waits for its own sums."""
 BLOCK_BYTES = 128 * 1024
 """Packed patches of one task: leaves most of a 512 KB second-level cache to the weights."""
 

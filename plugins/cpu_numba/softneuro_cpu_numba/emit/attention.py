@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
 from softneuro_cpu_numba.emit.matmul import multiply, pack_panel
-from softneuro_cpu_numba.emit.norm import ROWS_TOGETHER, Row, softmax_rows
+from softneuro_cpu_numba.emit.norm import Row, softmax_rows
 from softneuro_cpu_numba.emit.tile import in_pieces
 from softneuro_cpu_numba.native import emitted
+from softneuro_cpu_numba.tiles import ROWS_TOGETHER
 
 ARGUMENTS = (
     *("q", "k", "v", "mask", "y", "offsets", "starts"),

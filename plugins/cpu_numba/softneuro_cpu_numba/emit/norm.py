@@ -15,9 +15,9 @@ from softneuro_cpu_numba.emit.activation import exp_below_zero
 from softneuro_cpu_numba.emit.emitter import I32, Emitter, Value
 from softneuro_cpu_numba.emit.tile import in_pieces
 from softneuro_cpu_numba.native import emitted
+from softneuro_cpu_numba.tiles import ROWS_TOGETHER
 
 MINUS_INFINITY = float("-inf")
-ROWS_TOGETHER = (4, 3, 2, 1)
 
 
 def across(e: Emitter, vector: Value, join: Callable[[Value, Value], Value]) -> Value:
