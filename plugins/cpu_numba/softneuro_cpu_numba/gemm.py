@@ -71,7 +71,9 @@ def _gemm(layer: Layer, epilogue: Epilogue) -> Product | None:
     ) or (b.data is None and alpha != 1.0):
         return None
     k = a.static_shape[0 if trans_a else 1]
-    matrix = None if b.data is None else (b.data.T if trans_b else b.data)[None] * np.float32(alpha)
+    matrix = None if b.data is None else (b.data.T if trans_b else b.data)[None]
+    if matrix is not None and alpha != 1.0:
+        matrix = matrix * np.float32(alpha)
     row = epilogue.bias
     if c is not None:
         own = np.broadcast_to(np.asarray(c.data).reshape(-1) * np.float32(beta), (n,))

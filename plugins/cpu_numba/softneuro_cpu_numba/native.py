@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import importlib
+import math
 import os
 import sys
 import tempfile
@@ -134,11 +135,18 @@ def native_call(
 
 def aligned(array: np.ndarray) -> np.ndarray:
     """A C-contiguous copy whose first byte is 64-byte aligned."""
-    raw = np.empty(array.nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    made = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    made = aligned_empty(array.shape, array.dtype)
     np.copyto(made, array)
     return made
+
+
+def aligned_empty(shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
+    """A C-contiguous array whose first byte is 64-byte aligned, contents undefined."""
+    kind = np.dtype(dtype)
+    nbytes = math.prod(shape) * kind.itemsize
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + nbytes].view(kind).reshape(shape)
 
 
 def address_of(family: str, name: str, **params: Any) -> int:

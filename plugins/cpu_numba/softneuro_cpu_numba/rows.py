@@ -11,9 +11,10 @@ import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.spec import NHWC, DType, Layout
+from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Activation
-from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, aligned_empty, emitted_address
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
 from softneuro_cpu_numba.windows import Window, image_strides
 
@@ -51,13 +52,24 @@ class Panels:
 
     def pack(self, matrix: np.ndarray, dtype: str = "float32") -> np.ndarray:
         """[groups, K, N] as [groups][panel][K][width] in ``dtype``, zeros behind N."""
-        parts = []
-        for start, width in zip(self.starts, self.widths(), strict=True):
+        groups, k, _ = matrix.shape
+        made = aligned_empty((groups, k * self.columns), DType.parse(dtype).numpy)
+        width, whole = self.vectors * self.lanes, self._regular()
+        place = made[:, : whole * k * width].reshape(groups, whole, k, width)
+        strided_copy(place, matrix[:, :, : whole * width].reshape(groups, k, whole, width).transpose(0, 2, 1, 3))
+        at = whole * k * width
+        for start, width in list(zip(self.starts, self.widths(), strict=True))[whole:]:
             part = matrix[:, :, start : start + width]
-            short = width - part.shape[2]
-            parts.append(np.pad(part, ((0, 0), (0, 0), (0, short))).reshape(len(matrix), -1))
-        element = DType.parse(dtype).numpy
-        return aligned(np.concatenate(parts, axis=1).astype(element, copy=False))
+            place = made[:, at : at + k * width].reshape(groups, k, width)
+            place[:, :, part.shape[2] :] = 0
+            place[:, :, : part.shape[2]] = part
+            at += k * width
+        return made
+
+    def _regular(self) -> int:
+        """Panels in front that are wide and do not overlap."""
+        width = self.vectors * self.lanes
+        return sum(1 for i, start in enumerate(self.starts[: self.wide]) if start == i * width)
 
 
 def cut(columns: int, vectors: int, lanes: int) -> Panels:

@@ -16,9 +16,9 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
-from softneuro_cpu_numba.cook_toom import transform
+from softneuro_cpu_numba.cook_toom import small_vectors, transform
+from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
-from softneuro_cpu_numba.emit.winograd import small_vectors
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import NARROW_ROWS, activation_kind, best_tile, cut
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
@@ -110,7 +110,9 @@ def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
     splits = -(-len(panels.starts) // stretch)
     position, sums = block * channels + lanes, block * out_channels + lanes
     bias = np.zeros(out_channels, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
-    filters = transform(m, TAPS).filters(conv.weights)
+    taps = np.empty((TAPS * TAPS, channels, out_channels), np.float32)
+    strided_copy(taps, conv.weights.reshape(out_channels, channels, -1).transpose(2, 1, 0))
+    filters = transform(m, TAPS).filters(taps)
     args: list[Argument] = [
         *(In(0), panels.pack(filters), aligned(bias), None if residual is None else In(residual), Out(0)),
         *(aligned(np.array(panels.starts, np.int64)), *window.size, channels, *window.pads[:2], *window.out),

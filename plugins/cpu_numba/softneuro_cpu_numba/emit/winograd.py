@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
-from softneuro_cpu_numba.cook_toom import Matrix, transform
+from softneuro_cpu_numba.cook_toom import Matrix, small_vectors, transform
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
 from softneuro_cpu_numba.emit.tile import Finish, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
@@ -147,12 +147,6 @@ def winograd(
         e.loop(count, back)
 
     e.loop(e.end, task, first=e.begin)
-
-
-def small_vectors(m: int, r: int) -> int:
-    """Vectors of scratch the transforms of one tile need."""
-    n = m + r - 1
-    return max(n * n, m * m + m * n)
 
 
 def _columns(e: Emitter, a: dict[str, Value], vectors: int) -> Value:
