@@ -262,14 +262,24 @@ class RowProduct:
         return 0 if self.is_flat else 4 * self._band_floats(stretch)
 
     def _stretches(self, target: Target, tile: tuple[int, int], panels: int) -> tuple[int, int]:
-        """Output rows and panels of one task."""
-        images, rows, _ = self._pixels()
-        groups, k, _ = self.matrix.shape
+        """Output rows and panels of one task. Where the threads need more tasks than the cache does, whatever is
+        smaller is read more often: the weights (rows are cut) or the input (panels are cut)."""
+        images, rows, columns = self._pixels()
+        groups, k, n = self.matrix.shape
         if self.is_flat:
-            stretch = split(rows, tile[0], max(tile[0], BLOCK_BYTES // (4 * k)), groups, target.threads)
+            unit, most = tile[0], max(tile[0], BLOCK_BYTES // (4 * k))
         else:
-            most = next((s for s in range(rows, 1, -1) if 4 * self._band_floats(s) <= BLOCK_BYTES), 1)
-            stretch = split(rows, 1, most, images * groups, target.threads)
+            unit, most = 1, next((s for s in range(rows, 1, -1) if 4 * self._band_floats(s) <= BLOCK_BYTES), 1)
+        stretch = split(rows, unit, most, images * groups, 1)
         tasks = images * groups * -(-rows // stretch)
-        enough = target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads
+        if target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads:
+            return stretch, panels
+        if n * k > rows * columns * k // self._taps() and panels >= target.threads:
+            return stretch, split(panels, 1, panels, tasks, target.threads)
+        stretch = split(rows, unit, most, images * groups, target.threads)
+        tasks = images * groups * -(-rows // stretch)
+        enough = tasks >= TASKS_PER_THREAD * target.threads
         return stretch, panels if enough else split(panels, 1, panels, tasks, target.threads)
+
+    def _taps(self) -> int:
+        return 1 if self.window is None else self.window.kernel[0] * self.window.kernel[1]

@@ -102,11 +102,14 @@ def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
     bytes_a_tile = 4 * n * n * (channels + out_channels)
     filter_bytes = 4 * n * n * channels * out_channels
     most = max(2 * tile[0], min(max(filter_bytes // 4, BLOCK_BYTES[0]), BLOCK_BYTES[1]) // bytes_a_tile)
-    block = split(tiles, tile[0], most, window.batch, target.threads)
-    blocks = -(-tiles // block)
     stretch = len(panels.starts)
-    if target.threads > 1 and blocks * window.batch < TASKS_PER_THREAD * target.threads:
-        stretch = split(stretch, 1, stretch, blocks * window.batch, target.threads)
+    block = split(tiles, tile[0], most, window.batch, 1)
+    if -(-tiles // block) * window.batch < TASKS_PER_THREAD * target.threads and target.threads > 1:
+        if filter_bytes > bytes_a_tile * tiles:  # reading the filters again costs more than another input transform
+            stretch = -(-stretch // target.threads)
+        else:
+            block = split(tiles, tile[0], most, window.batch, target.threads)
+    blocks = -(-tiles // block)
     splits = -(-len(panels.starts) // stretch)
     position, sums = block * channels + lanes, block * out_channels + lanes
     bias = np.zeros(out_channels, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
