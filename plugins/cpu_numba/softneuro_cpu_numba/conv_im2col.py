@@ -1,6 +1,6 @@
 """Convolution as im2col and one BLAS product a group and image: what BLAS is best at, large matrices.
 
-BLAS runs on exactly ``Target.threads`` threads. The limit is process-wide (threadpoolctl) and set once in ``bind``.
+BLAS runs on one thread whatever the plan has (see ``blas``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Call, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC
-from softneuro_cpu_numba.blas import set_blas_threads
+from softneuro_cpu_numba.blas import keep_blas_to_one_thread
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of, geometry_table
 from softneuro_cpu_numba.native import In, NativeKernel, Out, Scratch, address_of, aligned
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
@@ -35,7 +35,6 @@ class Im2colKernel:
     patches: NativeKernel | None
     finish: NativeKernel
     channels_last: bool
-    threads: int
 
     @property
     def scratch(self) -> int:
@@ -47,7 +46,7 @@ class Im2colKernel:
         return self.weights.nbytes + self.finish.constant_bytes
 
     def bind(self, inputs: Sequence[Any], outputs: Sequence[Any], scratch: Buffer | None) -> Call:
-        set_blas_threads(self.threads)
+        keep_blas_to_one_thread()
         fill = self.patches.bind(inputs, outputs, scratch).run if self.patches else None
         finish = self.finish.bind(inputs, outputs, scratch).run
         products = self._products(inputs[0].array, outputs[0].array, scratch)
@@ -112,9 +111,7 @@ class Im2colConv(Routine):
         else:
             weights = grouped.reshape(groups, -1, k)
         patches = None if conv.window.is_pointwise else _patches(conv, channels_last)
-        return Im2colKernel(
-            conv, aligned(weights), patches, _finish(conv, channels_last), channels_last, target.threads
-        )
+        return Im2colKernel(conv, aligned(weights), patches, _finish(conv, channels_last), channels_last)
 
 
 def _patches(conv: Convolution, channels_last: bool) -> NativeKernel:

@@ -12,7 +12,7 @@ from softneuro_core.device import Buffer, Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Call, Kernel, Offer, Routine
-from softneuro_cpu_numba.blas import set_blas_threads
+from softneuro_cpu_numba.blas import keep_blas_to_one_thread
 from softneuro_cpu_numba.epilogues import IDENTITY
 from softneuro_cpu_numba.gemm import Product, product_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
@@ -30,7 +30,6 @@ class BlasKernel:
     product: Product
     matrix: np.ndarray | None
     finish: NativeKernel | None
-    threads: int
     scratch: int = 0
 
     @property
@@ -39,7 +38,7 @@ class BlasKernel:
         return packed + (0 if self.finish is None else self.finish.constant_bytes)
 
     def bind(self, inputs: Sequence[Any], outputs: Sequence[Any], scratch: Buffer | None) -> Call:
-        set_blas_threads(self.threads)
+        keep_blas_to_one_thread()
         p = self.product
         a, y = inputs[0].array, outputs[0].array
         b = inputs[1].array if self.matrix is None else self.matrix
@@ -62,7 +61,7 @@ class BlasKernel:
 
 
 class BlasProduct(Routine):
-    """Gemm or MatMul [+ Add] [+ activation], float32; BLAS may round differently with another thread count."""
+    """Gemm or MatMul [+ Add] [+ activation], float32; BLAS may round differently with another library."""
 
     name = "cpu/gemm_blas"
 
@@ -79,7 +78,7 @@ class BlasProduct(Routine):
         found = product_of(region)
         assert found is not None
         matrix = None if found.matrix is None else aligned(np.ascontiguousarray(found.matrix[0]))
-        return BlasKernel(found, matrix, _finish(found), target.threads)
+        return BlasKernel(found, matrix, _finish(found))
 
 
 def _finish(p: Product) -> NativeKernel | None:

@@ -1,9 +1,14 @@
-"""Walkers over a table of native steps: one for a single thread, one that any number of threads share.
+"""Walkers over a table of native steps: alone on the calling thread, or shared with a crew of workers.
 
-A row of the table is (kernel address, args address, tasks, chunk). Shared state is two words a step, each on its own
-cache line: ``next`` = generation << 32 | first task not yet taken, and ``done`` = tasks finished in all generations.
-A step is over when its tasks are done, not when every thread came by: a thread that wakes late takes what is
-left or, finding another generation, nothing. So a run never waits for a sleeping thread.
+A row of the table is (kernel address, args address, tasks, chunk). Two words a step, each on its own cache line, are
+shared: ``next`` = generation << 32 | first task not yet taken, ``done`` = generation << 32 | tasks finished. A step is
+over when its tasks are done, not when every thread came by: a thread that comes late takes what is left or, finding
+another generation, nothing. So a run never waits for a sleeping thread.
+
+The crew's words (see :data:`POST` and behind): a leader opens a walk by setting ``POST`` to an odd number, its
+generation, and closes it by adding one. A worker that sees an odd number announces in ``HOLDS`` which walk it is about
+to read (a hazard pointer: Michael, IEEE TPDS 2004), looks again, and walks. With nothing open it spins, then yields,
+then marks itself ``PARKED`` and leaves for Python to sleep on a lock.
 """
 
 from __future__ import annotations
@@ -11,14 +16,24 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
-from softneuro_cpu_numba.kernels.base import I64, i64
+from softneuro_cpu_numba.kernels.base import I64, i64, i64_address
 from softneuro_cpu_numba.native import kernel
 
 STEP_BYTES = 128
 SPINS = 2000
+"""Looks at a word with a pause between them before the thread starts yielding its core (40 to 140 us)."""
+YIELDS = 2000
+"""Yields of a worker without work before it parks: about 1 ms, so that the next run or the next native stretch of
+this one finds it awake."""
+
+LINE = 128
+"""Bytes between words that different threads write: two cache lines, since x86 fetches them in pairs."""
+POST, JOB, YIELD, WORKERS, SLEEPERS, FIRST_WORKER = (i * LINE for i in range(6))
+"""Byte offsets in the crew's memory; from ``FIRST_WORKER`` on one line a worker: ``HOLDS``, ``PARKED``, ``SEEN``."""
+HOLDS, PARKED, SEEN = 0, 8, 16
 
 
 @intrinsic
@@ -49,17 +64,25 @@ def _word(builder: Any, address: Any) -> Any:
 @intrinsic
 def atomic_load(typing_context: Any, address: Any) -> Any:
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.load_atomic(_word(builder, values[0]), "acquire", 8)
+        return builder.load_atomic(_word(builder, values[0]), "seq_cst", 8)
 
     return types.int64(types.int64), codegen
 
 
-@intrinsic
-def atomic_add(typing_context: Any, address: Any, amount: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.atomic_rmw("add", _word(builder, values[0]), values[1], "seq_cst")
+def _exchange(operation: str) -> Any:
+    @intrinsic
+    def exchange(typing_context: Any, address: Any, amount: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return builder.atomic_rmw(operation, _word(builder, values[0]), values[1], "seq_cst")
 
-    return types.int64(types.int64, types.int64), codegen
+        return types.int64(types.int64, types.int64), codegen
+
+    return exchange
+
+
+atomic_add = _exchange("add")
+atomic_swap = _exchange("xchg")
+"""Stores and returns what stood there."""
 
 
 @intrinsic
@@ -86,6 +109,53 @@ def pause(typing_context: Any) -> Any:
     return types.void(), codegen
 
 
+@njit
+def walk(args: Any, generation: Any, place: Any) -> None:
+    """Goes through the steps of the walk at address ``args``, taking chunks of tasks from each.
+
+    ``args``: steps, table address, state address, yield address, each place's scratch address.
+    """
+    words = i64(args)
+    table, state, rest, scratch = i64(words[1]), words[2], words[3], words[4 + place]
+    for step in range(words[0]):
+        row = 4 * step
+        address, step_args, tasks, chunk = table[row], table[row + 1], table[row + 2], table[row + 3]
+        upcoming = state + step * STEP_BYTES
+        done = upcoming + STEP_BYTES // 2
+        while True:
+            word = atomic_load(upcoming)
+            if word >> 32 != generation:
+                return
+            first = word & 0xFFFFFFFF
+            if first >= tasks:
+                break
+            last = min(first + chunk, tasks)
+            if atomic_swap_if(upcoming, word, (generation << 32) | last):
+                invoke(address, step_args, first, last, scratch)
+                atomic_add(done, last - first)
+        over, spins = (generation << 32) | tasks, 0
+        while True:
+            word = atomic_load(done)
+            if word == over:
+                break
+            if word >> 32 != generation:
+                return
+            pause()
+            spins += 1
+            if spins > SPINS:
+                yield_to_others(rest)
+
+
+@njit
+def ready(args: Any, generation: Any) -> None:
+    """Sets every step of the walk at ``args`` to "no task taken, none done"."""
+    words = i64(args)
+    for step in range(words[0]):
+        upcoming = words[2] + step * STEP_BYTES
+        atomic_swap(upcoming + STEP_BYTES // 2, generation << 32)
+        atomic_swap(upcoming, generation << 32)
+
+
 @kernel
 def alone():
     """args: steps, table address. Runs every step on the calling thread."""
@@ -100,45 +170,73 @@ def alone():
 
 
 @kernel
-def shared():
-    """args: steps, table address, state address, yield address. ``begin`` is the generation (1, 2, ...)."""
+def lead():
+    """args: the crew's words; ``begin`` is the generation (odd), ``end`` the address of the walk's args.
+
+    Opens the walk and, if every worker is awake, walks it and closes it. Otherwise sets ``SLEEPERS`` and each
+    sleeper's ``PARKED`` to 2 and returns: the caller wakes them and calls :func:`go_on`.
+    """
 
     def run(args, begin, end, scratch):
-        table, state, rest = i64(args[1]), args[2], args[3]
-        for step in range(args[0]):
-            row = 4 * step
-            address, step_args, tasks, chunk = table[row], table[row + 1], table[row + 2], table[row + 3]
-            upcoming = state + step * STEP_BYTES
-            done = upcoming + STEP_BYTES // 2
-            while True:
-                word = atomic_load(upcoming)
-                if word >> 32 != begin:
-                    return
-                first = word & 0xFFFFFFFF
-                if first >= tasks:
-                    break
-                last = min(first + chunk, tasks)
-                if atomic_swap_if(upcoming, word, (begin << 32) | last):
-                    invoke(address, step_args, first, last, scratch)
-                    atomic_add(done, last - first)
-            spins = 0
-            while atomic_load(done) < begin * tasks:
-                pause()
-                spins += 1
-                if spins > SPINS:
-                    yield_to_others(rest)
+        crew = i64_address(args)
+        ready(end, begin)
+        atomic_swap(crew + JOB, end)
+        atomic_swap(crew + POST, begin)
+        sleepers = 0
+        for worker in range(atomic_load(crew + WORKERS)):
+            sleepers += atomic_swap_if(crew + FIRST_WORKER + worker * LINE + PARKED, 1, 2)
+        atomic_swap(crew + SLEEPERS, sleepers)
+        if sleepers == 0:
+            walk(end, begin, 0)
+            atomic_swap(crew + POST, begin + 1)
 
     return run
 
 
 @kernel
-def open_generation():
-    """args as ``shared``. Readies every step for generation ``begin``; call it before any thread is woken."""
+def go_on():
+    """args, ``begin`` and ``end`` as :func:`lead`: walks and closes what it opened."""
 
     def run(args, begin, end, scratch):
-        state = args[2]
-        for step in range(args[0]):
-            upcoming = state + step * STEP_BYTES
-            atomic_swap_if(upcoming, atomic_load(upcoming), begin << 32)
+        walk(end, begin, 0)
+        atomic_swap(i64_address(args) + POST, begin + 1)
+
+    return run
+
+
+@kernel
+def serve():
+    """args: the crew's words; ``begin`` is the worker's place (1, 2, ...). Walks what is opened; returns, ``PARKED``,
+    when nothing was for a while."""
+
+    def run(args, begin, end, scratch):
+        crew = i64_address(args)
+        mine = crew + FIRST_WORKER + (begin - 1) * LINE
+        rest = atomic_load(crew + YIELD)
+        atomic_swap(mine + PARKED, 0)
+        seen, idle = atomic_load(mine + SEEN), 0
+        while True:
+            number = atomic_load(crew + POST)
+            if number & 1 and number != seen:
+                job = atomic_load(crew + JOB)
+                atomic_swap(mine + HOLDS, job)
+                if atomic_load(crew + POST) == number:  # still open: its memory outlives our mark
+                    walk(job, number, begin)
+                atomic_swap(mine + HOLDS, 0)
+                seen, idle = number, 0
+                continue
+            idle += 1
+            if idle <= SPINS:
+                pause()
+            elif idle <= SPINS + YIELDS:
+                yield_to_others(rest)
+            else:
+                atomic_swap(mine + SEEN, seen)
+                atomic_swap(mine + PARKED, 1)
+                number = atomic_load(crew + POST)
+                if number & 1 and number != seen and atomic_swap_if(mine + PARKED, 1, 0):
+                    idle = 0  # opened while we lay down and nobody is about to wake us
+                    continue
+                return
 
     return run
