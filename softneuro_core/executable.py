@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,21 @@ class Executable:
             start = end
         return segments
 
+    @cached_property
+    def _singles(self) -> list[Callable[[], None]]:
+        """Every step linked by itself, so that it runs on the plan's threads as it does among others."""
+        catalog, threads = self.program.catalog, self.program.plan.threads
+        linked = [
+            catalog.link(catalog.target(step.device, threads), [call])
+            for step, call in zip(self.program.steps, self._calls, strict=True)
+        ]
+        return [found or call.run for found, call in zip(linked, self._calls, strict=True)]
+
+    @property
+    def _readied(self) -> list[Callable[[], None]]:
+        """What wakes the threads of the first linked step (see ``softneuro_link``): one stands for all."""
+        return [ready for run in self._singles if (ready := getattr(run, "ready", None)) is not None][:1]
+
     def run(self, arrays: Sequence[Any]) -> list[Any]:
         """One inference: ``arrays`` parallel to the graph's inputs; the results are the caller's own copies."""
         self._feed(arrays)
@@ -104,10 +120,12 @@ class Executable:
         self._feed(arrays)
         devices, times = self.program.catalog.devices, []
         host = devices["cpu"]
-        for step, call in zip(self.program.steps, self._calls, strict=True):
+        for ready in self._readied:
+            ready()
+        for step, run in zip(self.program.steps, self._singles, strict=True):
             start = host.now_ns()
             with _named(step.step.name, _label(step.step)):
-                call.run()
+                run()
                 devices[step.device].synchronize()
             times.append((start, host.now_ns()))
         return self._results(), times

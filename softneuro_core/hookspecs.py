@@ -71,7 +71,8 @@ def softneuro_passes() -> Iterable[Pass]:  # type: ignore[empty-body]
 def softneuro_link(target: Target, calls: Sequence[Call]) -> Callable[[], None] | None:
     """One function that runs adjacent calls of one device, or None to let Python call them in turn.
 
-    Called once for every run of adjacent steps of one device when a session is built.
+    Called once for every run of adjacent steps of one device when a session is built. If the function has an attribute
+    ``ready``, that is called before its time is taken: it wakes what earlier steps of a plan leave awake.
     """
 
 

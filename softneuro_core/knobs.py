@@ -29,5 +29,6 @@ DISABLE = Knob("SOFTNEURO_DISABLE_PLUGINS", "", "never load these plugins, comma
 TRACE = Knob("SOFTNEURO_TRACE_PLUGINS", "", "1: print every hook call with its result to stderr")
 DEBUG = Knob("SOFTNEURO_DEBUG", "0", "1: name each pass that changed the graph; 2: print what it changed")
 CACHE_DIR = Knob("SOFTNEURO_CACHE_DIR", "", "folder of the cost database and compiled code (default: user cache)")
+PIN_THREADS = Knob("SOFTNEURO_PIN_THREADS", "0", "1: worker threads stay on the core they were woken on")
 
-KNOBS = (PLUGINS, DISABLE, TRACE, DEBUG, CACHE_DIR)
+KNOBS = (PLUGINS, DISABLE, TRACE, DEBUG, CACHE_DIR, PIN_THREADS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import os
 import threading
 import time
 
@@ -11,8 +13,10 @@ import pytest
 from harness import DEVICE, target
 from softneuro_cpu_numba import walker
 from softneuro_cpu_numba.copies import Block, copy_kernel
+from softneuro_cpu_numba.crew import CALLS, LYING_DOWN, Crew, crew_of
 from softneuro_cpu_numba.native import native_call
 from softneuro_cpu_numba.strides import Axis
+from softneuro_cpu_numba.walk import Walk
 
 from softneuro_core.routine import Call
 
@@ -69,7 +73,7 @@ def test_workers_cost_nothing_between_runs():
     assert run is not None
     first[:] = 1
     run()
-    time.sleep(0.05)
+    sleeping(crew_of(2))
     start = time.process_time()
     time.sleep(0.3)
     assert time.process_time() - start < 0.05
@@ -99,20 +103,114 @@ def test_two_sessions_at_the_same_time():
     assert not wrong
 
 
-def test_a_worker_of_an_old_run_does_nothing(monkeypatch):
-    """A job begun after its run is over finds another generation and touches no task."""
-    jobs = []
-    monkeypatch.setattr(walker.Worker, "wake", lambda self, job: jobs.append(job))
+def test_a_worker_that_comes_late_does_nothing():
+    """A walk begun after its run is over finds another generation and touches no task."""
+    calls, first, last = chain(3)
+    walk = Walk([call.native for call in calls if call.native], 2)
+    crew = crew_of(2)
+    old = crew._generation
+    for turn in (1, 2):
+        first[:] = turn
+        walk()
+    last[:] = -1
+    crew._go_on(crew._address, old + 2, walk._address, None)  # the first run's generation
+    assert (last == -1).all()
+
+
+def test_a_run_finds_workers_awake_that_ran_just_before():
+    calls, first, last = chain(2)
+    run = walker.link(target(2), calls)
+    assert run is not None
+    first[:] = 1
+    run.ready()  # type: ignore[attr-defined]
+    crew = crew_of(2)
+    assert not crew._parked.any()
+    sleeping(crew)
+    run()
+    assert crew.words[CALLS] == 1 and (last == 1).all()
+
+
+def sleeping(crew: Crew) -> None:
+    """Waits until every worker is parked."""
+    deadline = time.monotonic() + 30
+    while not (crew._parked == LYING_DOWN).all():
+        assert time.monotonic() < deadline, crew._parked
+        time.sleep(0.01)
+
+
+def test_a_walk_is_freed_only_when_no_worker_reads_it():
+    """The table of a walk goes while workers are awake; what they read next is another walk."""
+    for turn in range(50):
+        calls, first, last = chain(2)
+        run = walker.link(target(3), calls)
+        assert run is not None
+        first[:] = turn
+        run()
+        assert (last == turn).all()
+        address = run._address  # type: ignore[attr-defined]
+        del run
+        gc.collect()
+        assert not (crew_of(3)._holds == address).any()
+
+
+def test_a_walk_that_never_ran_starts_no_crew_when_it_is_freed():
+    before = threading.active_count()
+    calls, _, _ = chain(2)
+    run = walker.link(target(7), calls)
+    del run
+    gc.collect()
+    assert threading.active_count() == before
+
+
+def test_an_interrupt_between_two_native_calls_leaves_the_crew_usable(monkeypatch):
     calls, first, last = chain(3)
     run = walker.link(target(2), calls)
     assert run is not None
-    for turn in (1, 2):
-        first[:] = turn
+    run()
+    crew = crew_of(2)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(crew, "_lead", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    first[:] = 5
+    run()
+    assert (last == 5).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_crew_of_its_own():
+    calls, first, last = chain(3)
+    run = walker.link(target(2), calls)
+    assert run is not None
+    first[:] = 1
+    run()
+    child = os.fork()
+    if child == 0:
+        first[:] = 2
         run()
-    last[:] = -1
-    for job in jobs:
-        job()
-    assert (last == -1).all()
+        os._exit(0 if (last == 2).all() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="threads cannot be placed on this system")
+def test_pinned_workers_stay_on_one_core(monkeypatch):
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core")
+    monkeypatch.setenv("SOFTNEURO_PIN_THREADS", "1")
+    crew = crew_of(2)
+    sleeping(crew)
+    crew.rouse()
+    worker = crew._workers[0]._thread.native_id
+    assert worker is not None and len(os.sched_getaffinity(worker)) == 1
+    monkeypatch.delenv("SOFTNEURO_PIN_THREADS")
+    sleeping(crew)
+    crew.rouse()
+    assert os.sched_getaffinity(worker) == os.sched_getaffinity(0)
 
 
 def test_other_devices_and_pure_python_are_left_to_the_core():

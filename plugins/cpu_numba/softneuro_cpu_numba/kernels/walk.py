@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from softneuro_cpu_numba.kernels.base import I64, i64, i64_address
+from softneuro_cpu_numba.kernels.base import I64, i64, i64_address, tile
 from softneuro_cpu_numba.native import kernel
 
 STEP_BYTES = 128
@@ -27,13 +27,14 @@ SPINS = 2000
 """Looks at a word with a pause between them before the thread starts yielding its core (40 to 140 us)."""
 YIELDS = 2000
 """Yields of a worker without work before it parks: about 1 ms, so that the next run or the next native stretch of
-this one finds it awake."""
+this one finds it awake. Another number in ``PATIENCE`` holds until the worker parks."""
 
 LINE = 128
 """Bytes between words that different threads write: two cache lines, since x86 fetches them in pairs."""
-POST, JOB, YIELD, WORKERS, SLEEPERS, FIRST_WORKER = (i * LINE for i in range(6))
-"""Byte offsets in the crew's memory; from ``FIRST_WORKER`` on one line a worker: ``HOLDS``, ``PARKED``, ``SEEN``."""
-HOLDS, PARKED, SEEN = 0, 8, 16
+POST, JOB, YIELD, WORKERS, CALLS, WHERE, PATIENCE, FIRST_WORKER = (i * LINE for i in range(8))
+"""Byte offsets in the crew's memory; from ``FIRST_WORKER`` on one line a worker: ``HOLDS``, ``PARKED``, ``SEEN``,
+``CORE``. ``YIELD`` and ``WHERE`` are addresses of functions of the system: leave the core to others, number of the core."""
+HOLDS, PARKED, SEEN, CORE = 0, 8, 16, 24
 
 
 @intrinsic
@@ -47,14 +48,13 @@ def invoke(typing_context: Any, address: Any, args: Any, begin: Any, end: Any, s
 
 
 @intrinsic
-def yield_to_others(typing_context: Any, address: Any) -> Any:
-    """Calls the system's yield function at ``address``."""
+def ask_system(typing_context: Any, address: Any) -> Any:
+    """Calls the system's ``int function(void)`` at ``address``."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        builder.call(builder.inttoptr(values[0], ir.FunctionType(ir.IntType(32), []).as_pointer()), [])
-        return context.get_dummy_value()
+        return builder.call(builder.inttoptr(values[0], ir.FunctionType(ir.IntType(32), []).as_pointer()), [])
 
-    return types.void(types.int64), codegen
+    return types.int32(types.int64), codegen
 
 
 def _word(builder: Any, address: Any) -> Any:
@@ -143,7 +143,7 @@ def walk(args: Any, generation: Any, place: Any) -> None:
             pause()
             spins += 1
             if spins > SPINS:
-                yield_to_others(rest)
+                ask_system(rest)
 
 
 @njit
@@ -154,6 +154,13 @@ def ready(args: Any, generation: Any) -> None:
         upcoming = words[2] + step * STEP_BYTES
         atomic_swap(upcoming + STEP_BYTES // 2, generation << 32)
         atomic_swap(upcoming, generation << 32)
+
+
+@njit
+def core_of(crew: Any) -> Any:
+    """Number of the core this thread is on, -1 where the system does not tell."""
+    where = atomic_load(crew + WHERE)
+    return ask_system(where) if where != 0 else -1
 
 
 @kernel
@@ -173,8 +180,8 @@ def alone():
 def lead():
     """args: the crew's words; ``begin`` is the generation (odd), ``end`` the address of the walk's args.
 
-    Opens the walk and, if every worker is awake, walks it and closes it. Otherwise sets ``SLEEPERS`` and each
-    sleeper's ``PARKED`` to 2 and returns: the caller wakes them and calls :func:`go_on`.
+    Opens the walk and, if every worker is awake and on a core of its own, walks it and closes it. Otherwise sets
+    ``CALLS``, and ``PARKED`` of those asleep to 2 (3: on the way), and returns: the caller sees to them and calls :func:`go_on`.
     """
 
     def run(args, begin, end, scratch):
@@ -182,11 +189,13 @@ def lead():
         ready(end, begin)
         atomic_swap(crew + JOB, end)
         atomic_swap(crew + POST, begin)
-        sleepers = 0
+        here, calls = core_of(crew), 0
         for worker in range(atomic_load(crew + WORKERS)):
-            sleepers += atomic_swap_if(crew + FIRST_WORKER + worker * LINE + PARKED, 1, 2)
-        atomic_swap(crew + SLEEPERS, sleepers)
-        if sleepers == 0:
+            line = crew + FIRST_WORKER + worker * LINE
+            crowded = here >= 0 and atomic_load(line + CORE) == here and atomic_load(line + PARKED) == 0
+            calls += crowded or atomic_swap_if(line + PARKED, 1, 2)
+        atomic_swap(crew + CALLS, calls)
+        if calls == 0:
             walk(end, begin, 0)
             atomic_swap(crew + POST, begin + 1)
 
@@ -215,10 +224,12 @@ def serve():
         rest = atomic_load(crew + YIELD)
         atomic_swap(mine + PARKED, 0)
         seen, idle = atomic_load(mine + SEEN), 0
+        atomic_swap(mine + CORE, core_of(crew))
         while True:
             number = atomic_load(crew + POST)
             if number & 1 and number != seen:
                 job = atomic_load(crew + JOB)
+                atomic_swap(mine + CORE, core_of(crew))
                 atomic_swap(mine + HOLDS, job)
                 if atomic_load(crew + POST) == number:  # still open: its memory outlives our mark
                     walk(job, number, begin)
@@ -228,9 +239,11 @@ def serve():
             idle += 1
             if idle <= SPINS:
                 pause()
-            elif idle <= SPINS + YIELDS:
-                yield_to_others(rest)
+            elif idle <= SPINS + max(YIELDS, atomic_load(crew + PATIENCE)):
+                ask_system(rest)
+                atomic_swap(mine + CORE, core_of(crew))
             else:
+                atomic_swap(crew + PATIENCE, 0)
                 atomic_swap(mine + SEEN, seen)
                 atomic_swap(mine + PARKED, 1)
                 number = atomic_load(crew + POST)
@@ -238,5 +251,18 @@ def serve():
                     idle = 0  # opened while we lay down and nobody is about to wake us
                     continue
                 return
+
+    return run
+
+
+@kernel
+def work():
+    """args: repetitions of a tile of multiply-adds, the work of one task. 16 KiB of scratch."""
+    dot = tile(6, 2, 8)
+
+    def run(args, begin, end, scratch):
+        for _ in range(begin, end):
+            for _ in range(args[0]):
+                dot(scratch, 256, 4, scratch + 2048, 64, 64, scratch + 8192)
 
     return run
