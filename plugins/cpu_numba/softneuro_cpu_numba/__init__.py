@@ -23,6 +23,7 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.conv_transpose import TransposedConv
     from softneuro_cpu_numba.depthwise import Depthwise
     from softneuro_cpu_numba.elementwise import Map
+    from softneuro_cpu_numba.expand_depthwise import ExpandDepthwise
     from softneuro_cpu_numba.gather import Gather
     from softneuro_cpu_numba.gemm import MatrixProduct
     from softneuro_cpu_numba.gemm_blas import BlasProduct
@@ -39,7 +40,7 @@ def softneuro_routines() -> Iterable[Routine]:
     pools = [Pool("MaxPool", "max"), Pool("AveragePool", "average")]
     norms = [LayerNorm("LayerNormalization"), LayerNorm("InstanceNormalization"), BatchNorm()]
     norms += [Softmax("Softmax"), Softmax("LogSoftmax")]
-    others = [FusedAttention(), Gather(), Lstm(), Resize("Resize"), Resize("Upsample")]
+    others = [FusedAttention(), ExpandDepthwise(), Gather(), Lstm(), Resize("Resize"), Resize("Upsample")]
     others += [Quantise("QuantizeLinear"), Quantise("DequantizeLinear")]
     products = [DirectConv(), Winograd(), Im2colConv(), Depthwise(), TransposedConv(), MatrixProduct(), BlasProduct()]
     half = [Half(r) for r in (DirectConv(), Depthwise(), MatrixProduct(), *pools, *norms, *reductions())]
@@ -61,9 +62,10 @@ def softneuro_link(target: Target, calls: Sequence[Call]) -> Callable[[], None] 
 
 
 def softneuro_conformance_cases() -> list[Case]:
-    """What the kit's own cases do not reach: depthwise convolution in float16, attention."""
+    """What the kit's own cases do not reach: depthwise convolution in float16, attention, bottlenecks."""
     from softneuro_core.testing.case import Const, normal, single
-    from softneuro_cpu_numba.attention import conformance_cases
+    from softneuro_cpu_numba import attention, expand_depthwise
 
     x, w = normal(2, 8, 9, 7, dtype="float16"), Const(normal(8, 1, 3, 3, dtype="float16"))
-    return [single("depthwise-float16", "Conv", x, w, group=8, pads=[1, 1, 1, 1]), *conformance_cases()]
+    half = single("depthwise-float16", "Conv", x, w, group=8, pads=[1, 1, 1, 1])
+    return [half, *attention.conformance_cases(), *expand_depthwise.conformance_cases()]

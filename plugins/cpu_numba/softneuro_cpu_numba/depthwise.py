@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -71,15 +71,15 @@ def _channels_last(conv: Convolution, target: Target) -> NativeKernel:
         **plan.params,
     )
     bias = np.zeros(conv.groups, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
-    weights = _by_vector(conv.weights.reshape(conv.groups, -1), lanes)
+    starts = [min(i, max(0, conv.groups - lanes)) for i in range(0, conv.groups, lanes)]
+    weights = by_vector(conv.weights.reshape(conv.groups, -1), starts, lanes)
     more = (None if residual is None else In(residual), act.p0, act.p1)
-    return NativeKernel(address, (*plan.args, weights, _by_vector(bias[:, None], lanes), *more), plan.tasks)
+    return NativeKernel(address, (*plan.args, weights, by_vector(bias[:, None], starts, lanes), *more), plan.tasks)
 
 
-def _by_vector(rows: np.ndarray, lanes: int) -> np.ndarray:
-    """[channels, n] as [vectors][n][lanes]; the last vector overlaps the one before or is filled with zeros."""
-    channels = len(rows)
-    if channels < lanes:
-        rows = np.pad(rows, ((0, lanes - channels), (0, 0)))
-    starts = [min(i, len(rows) - lanes) for i in range(0, channels, lanes)]
+def by_vector(rows: np.ndarray, starts: Sequence[int], lanes: int) -> np.ndarray:
+    """[channels, n] as [vectors][n][lanes], vectors of the channels from each start on; zeros where there are fewer
+    channels than lanes."""
+    if len(rows) < lanes:
+        rows = np.pad(rows, ((0, lanes - len(rows)), (0, 0)))
     return aligned(np.stack([rows[s : s + lanes].T for s in starts]).astype(np.float32))

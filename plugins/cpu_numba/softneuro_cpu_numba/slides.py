@@ -73,20 +73,25 @@ class SlidePlan:
     tasks: int
 
 
-def plan_slide(window: Window, target: Target) -> SlidePlan:
-    lanes, channels = lanes_of(target), window.channels
+def row_params(window: Window, target: Target) -> Mapping[str, object]:
+    """How the emitted code cuts an output row: parameters ``columns``, ``most`` and ``unrolled`` of ``emit.slide``."""
     shape = Columns(
         *(window.size[1], window.out[1], window.kernel[1]), *(window.strides[1], window.dilations[1], window.pads[1])
     )
     most = OUTPUTS[find_isa(isa_of(target)).name]
     unrolled = window.kernel[1] <= UNROLLED_COLUMNS and len(shape.tiles(most)) <= TILE_KINDS
+    return {"columns": astuple(shape), "most": most, "unrolled": unrolled}
+
+
+def plan_slide(window: Window, target: Target) -> SlidePlan:
+    lanes, channels = lanes_of(target), window.channels
     vectors = -(-channels // lanes)
     block = min(vectors, _block(window, lanes))
     blocks = -(-vectors // block)
     stretch = split(window.out[0], 1, window.out[0], window.batch * blocks, target.threads)
     stretches = -(-window.out[0] // stretch)
     return SlidePlan(
-        {"channels": channels, "columns": astuple(shape), "most": most, "unrolled": unrolled},
+        {"channels": channels, **row_params(window, target)},
         (
             *(In(0), Out(0), window.size[0], window.out[0], window.pads[0]),
             *(window.kernel[0], window.strides[0], window.dilations[0], stretch, stretches, block, blocks),

@@ -22,10 +22,12 @@ def nhwc(
     w, bias, more = (e.floats(word) for word in e.words(len(ARGUMENTS), 3))
     at = len(ARGUMENTS) + 3
     finish = Finish(act, e.number(at), e.number(at + 1), more if residual else None)
-    slide(e, a, channels, Columns(*columns), most, unrolled, _Products(w, bias, finish))
+    slide(e, a, channels, Columns(*columns), most, unrolled, Products(w, bias, finish))
 
 
-class _Products(Fold):
+class Products(Fold):
+    """Sums of products, from the bias on, finished as a matrix product's are."""
+
     def __init__(self, weights: Value, bias: Value, finish: Finish) -> None:
         self.weights, self.bias, self.finish = weights, bias, finish
 

@@ -205,7 +205,7 @@ class Emitter:
         count: Index,
         body: Callable[..., Iterable[Value] | None],
         carried: Sequence[Value] = (),
-        step: int = 1,
+        step: Index = 1,
         first: Index = 0,
     ) -> list[Value]:
         """``for i in range(first, count, step): carried = body(i, *carried)``; returns what is carried out."""

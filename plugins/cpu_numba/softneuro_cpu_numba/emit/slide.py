@@ -9,7 +9,7 @@ done with the taps (a product and a sum, a maximum) is the business of a :class:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
@@ -57,7 +57,7 @@ def slide(
     ``unrolled``: tiles of ``most`` outputs, code for each different one; otherwise loops over kernel columns and
     outputs. The last vector of channels overlaps the one before, or is masked where there are fewer than lanes.
     """
-    row = _Row(e, a, channels, shape, operation)
+    row = OutputRows(e, a, (e.floats(a["x"]), e.floats(a["y"])), (channels, channels), channels, shape, operation)
 
     def task(number: Value) -> None:
         place, block = e.divmod(number, a["blocks"])
@@ -88,24 +88,36 @@ class _Place:
     out: Value
     top: Value
     rows: Range
-    vectors: Range
+    vectors: tuple[Index, Index]
 
 
-class _Row:
-    """Writes one output row."""
+class OutputRows:
+    """Writes output rows of ``channels``; ``origins`` are the first pixels of x and y, ``pitches`` the floats between
+    two pixels of each. Of x only rows inside the image are read. Of :data:`ARGUMENTS`, ``a`` needs the geometry."""
 
-    def __init__(self, e: Emitter, a: dict[str, Value], channels: int, shape: Columns, operation: Fold) -> None:
+    def __init__(
+        self,
+        e: Emitter,
+        a: Mapping[str, Index],
+        origins: tuple[Value, Value],
+        pitches: tuple[int, int],
+        channels: int,
+        shape: Columns,
+        operation: Fold,
+    ) -> None:
         self.e, self.a, self.channels, self.shape, self.operation = e, a, channels, shape, operation
-        self.x, self.y = e.floats(a["x"]), e.floats(a["y"])
+        self.x, self.y = origins
+        self.x_pitch, self.y_pitch = pitches
         self.mask = e.lanes_below(e.i(channels)) if channels < e.lanes else None
 
-    def write(self, image: Value, y: Value, vectors: Range, most: int, unrolled: bool) -> None:
+    def write(self, image: Index, y: Value, vectors: tuple[Index, Index], most: int, unrolled: bool) -> None:
+        """Row ``y`` of an image, of some vectors of channels; ``most`` and ``unrolled`` as for :func:`slide`."""
         e, a = self.e, self.a
         top = e.sub(e.mul(y, a["step_y"]), a["top"])
         rows = inside(e, top, a["height"], a["kernel_rows"], a["dilation_y"])
         line = e.add(e.mul(image, a["height"]), e.add(top, e.mul(rows[0], a["dilation_y"])))
-        source = e.at(self.x, e.mul(line, self.shape.width * self.channels))
-        out = e.mul(e.add(e.mul(image, a["rows"]), y), self.shape.out * self.channels)
+        source = e.at(self.x, e.mul(line, self.shape.width * self.x_pitch))
+        out = e.mul(e.add(e.mul(image, a["rows"]), y), self.shape.out * self.y_pitch)
         place = _Place(source, out, top, rows, vectors)
         if unrolled:
             for tile in self.shape.tiles(most):
@@ -114,7 +126,7 @@ class _Row:
             self._by_loops(place, most)
 
     def _tiles(self, tile: Tile, place: _Place) -> None:
-        e, s, c = self.e, self.shape, self.channels
+        e, s, c = self.e, self.shape, self.x_pitch
         uses: dict[int, list[tuple[int, int]]] = {}
         for q, taps in enumerate(tile.taps):
             for j in taps:
@@ -137,7 +149,7 @@ class _Row:
 
     def _by_loops(self, place: _Place, most: int) -> None:
         """Inner outputs ``most`` at a time, those at the border one by one."""
-        e, s, c = self.e, self.shape, self.channels
+        e, s, c = self.e, self.shape, self.x_pitch
         reach = (s.kernel - 1) * s.dilation
         inner = min(s.out, -(-s.left // s.step))
         end = max(inner, min(s.out, (s.width - 1 - reach + s.left) // s.step + 1)) if s.width > reach else inner
@@ -169,8 +181,9 @@ class _Row:
         e, s, c, (low, high) = self.e, self.shape, self.channels, place.rows
         left = [e.sub(e.mul(e.add(first, q), s.step), s.left) for q in range(len(columns))]
         counts = self.operation.counts(e, e.larger(0, e.sub(high, low)), place.top, columns, left)
-        pixel, out = e.at(place.source, e.mul(left[0], c)), e.add(place.out, e.mul(first, c))
-        pitch = e.mul(self.a["dilation_y"], s.width * c)
+        pixel = e.at(place.source, e.mul(left[0], self.x_pitch))
+        out = e.add(place.out, e.mul(first, self.y_pitch))
+        pitch = e.mul(self.a["dilation_y"], s.width * self.x_pitch)
         per_row = s.kernel * e.lanes
         nothing = e.floats(e.i(0)) if self.operation.weights is None else self.operation.weights
         used = self.operation.weights is not None
@@ -187,7 +200,7 @@ class _Row:
             carried = [e.at(pixel, channel), weights, *[start] * len(columns)]
             made = e.loop(high, kernel_row, carried, first=low)[2:]
             for q, value in enumerate(made):
-                self.operation.write(e, value, counts[q], self.y, e.add(out, channel, q * c), self.mask)
+                self.operation.write(e, value, counts[q], self.y, e.add(out, channel, q * self.y_pitch), self.mask)
 
         e.loop(place.vectors[1], vector, first=place.vectors[0])
 
