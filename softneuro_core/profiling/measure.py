@@ -161,7 +161,6 @@ def _sample(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[f
     started = time.perf_counter_ns()
 
     def timed(run: Callable[[], None], calls: int, repeats: int = 1) -> float:
-        awaken(run)
         begin = clock.now_ns()
         for _ in range(repeats):
             run()
@@ -169,7 +168,9 @@ def _sample(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[f
         return max((clock.now_ns() - begin - segment_ns) / (calls * repeats), 0.5)
 
     with quiet():
-        once = min(timed(rig.linked(case.link, case.target, [copy]), 1) for copy in _spread(len(rig.calls), 2))
+        first = [rig.linked(case.link, case.target, [copy]) for copy in _spread(len(rig.calls), 2)]
+        awaken(first[0])
+        once = min(timed(run, 1) for run in first)
         if best_ns is not None and once > 10 * effort.hopeless * best_ns and once > 1_000_000:
             return [once]
         wanted = math.ceil(effort.sample_ns / once)
@@ -204,9 +205,9 @@ def _sample_streamed(case: Case, rig: Rig, effort: Effort, best_ns: int | None) 
     inputs = [buffer.array for buffer in rig.host_inputs(0)]
     samples: list[float] = []
     started = time.perf_counter_ns()
+    awaken(run)
     with quiet():
         while len(samples) < effort.streamed_samples:
-            awaken(run)
             passing.max()
             for array in inputs:
                 array.max()

@@ -22,7 +22,7 @@ REPETITIONS, SCRATCH_BYTES = 150, 16 * 1024
 ALONE_TRIES = 50
 STEADY = 1.4
 """Everybody's time over that of one alone below which cores do not share multipliers; it is 2 where they do."""
-PATIENCE_S, PAUSE_S, DISAPPOINTMENTS = 0.25, 0.005, 3
+PATIENCE_S, PAUSE_S, DISAPPOINTMENTS = 0.1, 0.005, 3
 
 
 class Gauge:
@@ -64,6 +64,6 @@ def _gauge(threads: int) -> Gauge:
 
 
 def settle(threads: int) -> None:
-    """Wakes the crew, as earlier steps of a plan would have, and waits for its cores (at most 0.25 s)."""
+    """Wakes the crew, as earlier steps of a plan would have, and waits for its cores (at most 0.1 s)."""
     crew_of(threads).rouse()
     _gauge(threads).settle()
