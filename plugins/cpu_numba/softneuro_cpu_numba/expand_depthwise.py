@@ -20,9 +20,8 @@ from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.depthwise import by_vector
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
-from softneuro_cpu_numba.rows import NARROW_ROWS, activation_kind, best_tile, cut
-from softneuro_cpu_numba.slides import Columns, row_params
-from softneuro_cpu_numba.tiles import split
+from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut, tile_choices
+from softneuro_cpu_numba.slides import LINE_BYTES, Columns, row_params
 from softneuro_cpu_numba.windows import NHWC_F32, Window
 
 if TYPE_CHECKING:
@@ -34,6 +33,12 @@ rows between two bands cost more than that (16 to 96 at 112x112, step 2: 548 us 
 STEP_BYTES = 256 * 1024
 """Rows of a panel that exist at a time: they stay in the second-level cache. As few as the first level holds make
 tiles uneven and are copied on too often (24 to 144 at 56x56: 357 us in 24 KB, 343 in 256 KB)."""
+
+SHARED_LINES = 1.1
+"""How much longer threads take for panels that are no whole cache lines (40 to 240 at 28x28, step 2, two threads: ten
+panels of 24 channels 112 us, fifteen of 16 100 us, though the thread with most to do has more)."""
+TURNS = 8
+"""Tasks for a thread, at least, where there are as many panels: the last one should not be waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,22 @@ class Pair:
         """Geometry of the windows along a column of the image."""
         w = self.window
         return Columns(w.size[0], w.out[0], w.kernel[0], w.strides[0], w.dilations[0], w.pads[0])
+
+    @property
+    def expand_work(self) -> int:
+        """Products a row of the expanded image takes, for each channel."""
+        return self.expand.k * self.window.size[1]
+
+    @property
+    def slide_work(self) -> int:
+        """The same for a row of the result."""
+        return self.window.kernel[0] * self.window.kernel[1] * self.window.out[1]
+
+    def fewest_bands(self) -> int:
+        """As few as keep the input rows of a band in :data:`BAND_BYTES`."""
+        out, row = self.window.out[0], 4 * self.window.size[1] * self.expand.k
+        most = next((b for b in range(out, 1, -1) if row * self.rows_under(b) <= BAND_BYTES), 1)
+        return -(-out // most)
 
     def rows_under(self, band: int) -> int:
         """Rows of the expanded image a band of output rows reads, at most."""
@@ -95,9 +116,9 @@ class ExpandDepthwise(Routine):
         pair = find_pair(region)
         if pair is None:
             return
-        bands, band, *_ = _cuts(pair, 1, Target(target.device, 1, target.isa))
-        again = bands * pair.rows_under(band) / pair.window.size[0]
-        flops = pair.expand.flops * max(1.0, again) + pair.slide.flops
+        cuts = _cuts(pair, target)
+        again = max(1.0, cuts.bands * pair.rows_under(cuts.band) / pair.window.size[0])
+        flops = pair.expand.flops * again + pair.slide.flops
         yield Offer((NHWC_F32,), (NHWC_F32,), accuracy=SUMS, flops=flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
@@ -106,27 +127,74 @@ class ExpandDepthwise(Routine):
         return _kernel(pair, target)
 
 
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Panels of the expanded channels, and how many make a task; bands of an image, output rows of a band, and how
+    many of them are computed in one step."""
+
+    tile: tuple[int, int]
+    panels: Panels
+    per_task: int
+    bands: int
+    band: int
+    step: int
+
+    @property
+    def panel_tasks(self) -> int:
+        return -(-len(self.panels.starts) // self.per_task)
+
+
+def _cuts(pair: Pair, target: Target) -> Cuts:
+    """Bands are as few as the cache wants, because the rows between two are computed twice; panels are what threads
+    share, and where these do not come out even, narrower ones or more bands."""
+    channels, pixels = pair.slide.groups, max(3, pair.expand.window.pixels)
+    fewest = pair.fewest_bands()
+    if target.threads == 1:
+        return _cut_by(pair, target, best_tile(target, pixels, channels), fewest)
+    most = min(pair.window.out[0], fewest + 2 * target.threads)
+    tried = (
+        _cut_by(pair, target, tile, bands) for tile in tile_choices(target, pixels) for bands in range(fewest, most + 1)
+    )
+    return min(tried, key=lambda cuts: _longest(pair, cuts, target))
+
+
+def _cut_by(pair: Pair, target: Target, tile: tuple[int, int], bands: int) -> Cuts:
+    window, lanes = pair.window, lanes_of(target)
+    panels = cut(pair.slide.groups, tile[1], lanes)
+    count, out = len(panels.starts), window.out[0]
+    per_task = count if target.threads == 1 else max(1, window.batch * count // (TURNS * target.threads))
+    band = -(-out // bands)
+    row = 4 * window.size[1] * tile[1] * lanes
+    step = next((b for b in range(band, 1, -1) if row * pair.rows_under(b) <= STEP_BYTES), 1)
+    return Cuts(tile, panels, per_task, -(-out // band), band, -(-band // -(-band // step)))
+
+
+def _longest(pair: Pair, cuts: Cuts, target: Target) -> float:
+    """Work of the thread that has most to do, in products."""
+    turns = -(-pair.window.batch * cuts.bands * cuts.panel_tasks // target.threads)
+    width = max(cuts.panels.widths())
+    columns = cuts.per_task * width * (SHARED_LINES if 4 * width % LINE_BYTES else 1)
+    return turns * columns * (pair.expand_work * pair.rows_under(cuts.band) + pair.slide_work * cuts.band)
+
+
 def _kernel(pair: Pair, target: Target) -> NativeKernel:
     lanes, window, channels, k = lanes_of(target), pair.window, pair.slide.groups, pair.expand.k
-    tile = best_tile(target, max(3, pair.expand.window.pixels), channels)
-    panels = cut(channels, tile[1], lanes)
-    count = len(panels.starts)
+    cuts = _cuts(pair, target)
+    panels, rows, wide = cuts.panels, cuts.tile[0], cuts.tile[1]
     vectors = [s + v for s, width in zip(panels.starts, panels.widths(), strict=True) for v in range(0, width, lanes)]
     acts = [half.epilogue.activation for half in (pair.expand, pair.slide)]
     biases = [np.zeros(channels) if half.bias is None else half.bias for half in (pair.expand, pair.slide)]
     address = emitted_address(
         *("bottleneck", "expand_depthwise", isa_of(target)),
-        pieces=tuple(range(tile[0], 0, -1)),
-        vectors=tile[1],
+        pieces=tuple(range(rows, 0, -1)),
+        vectors=wide,
         narrow_pieces=NARROW_ROWS,
         channels=channels,
         rows=astuple(pair.down),
         acts=tuple(map(activation_kind, acts)),
         **row_params(window, target),
     )
-    bands, band, step, per_task = _cuts(pair, count, target)
-    panel_tasks = -(-count // per_task)
-    pitch = (tile[1] if channels >= lanes else 1) * lanes
+    pitch = (wide if channels >= lanes else 1) * lanes
     matrix = pair.expand.weights.reshape(1, channels, k).transpose(0, 2, 1)
     return NativeKernel(
         address,
@@ -134,26 +202,12 @@ def _kernel(pair: Pair, target: Target) -> NativeKernel:
             *(In(0), panels.pack(matrix), by_vector(biases[0][:, None], vectors, lanes)),
             by_vector(pair.slide.weights.reshape(channels, -1), vectors, lanes),
             *(by_vector(biases[1][:, None], vectors, lanes), Out(0), aligned(np.array(panels.starts, np.int64))),
-            *(bands, panel_tasks, band, step, per_task, panels.wide, count, k),
+            *(cuts.bands, cuts.panel_tasks, cuts.band, cuts.step, cuts.per_task, panels.wide, len(panels.starts), k),
             *(number for act in acts for number in (act.p0, act.p1)),
         ),
-        window.batch * bands * panel_tasks,
-        4 * pair.rows_under(step) * window.size[1] * pitch,
+        window.batch * cuts.bands * cuts.panel_tasks,
+        4 * pair.rows_under(cuts.step) * window.size[1] * pitch,
     )
-
-
-def _cuts(pair: Pair, panels: int, target: Target) -> tuple[int, int, int, int]:
-    """Bands of an image, output rows of a band, panels of a task. Bands are only as many as the cache wants: rows
-    between two are computed twice, panels are not, so more threads cut those."""
-    window = pair.window
-    x_row, row = (4 * window.size[1] * n for n in (pair.expand.k, 2 * lanes_of(target)))
-    most = next((b for b in range(window.out[0], 1, -1) if x_row * pair.rows_under(b) <= BAND_BYTES), 1)
-    bands = -(-window.out[0] // most)
-    band = -(-window.out[0] // bands)
-    bands = -(-window.out[0] // band)
-    step = next((b for b in range(band, 1, -1) if row * pair.rows_under(b) <= STEP_BYTES), 1)
-    step = -(-band // -(-band // step))
-    return bands, band, step, split(panels, 1, panels, window.batch * bands, target.threads)
 
 
 def conformance_cases() -> list[Case]:
