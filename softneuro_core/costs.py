@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sqlite3
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from softneuro_core import knobs
 from softneuro_core.errors import CostDatabaseError
+from softneuro_core.knobs import cache_folder
 from softneuro_core.profiling.keys import CostKey, adapter_key, canonical, cost_key
 
 __all__ = ["Cost", "CostDatabase", "CostKey", "adapter_key", "cache_folder", "cost_key", "in_situ"]
@@ -88,19 +86,6 @@ class Cost:
 def in_situ(plan_hash: str) -> str:
     """The context of costs measured inside the plan of this hash."""
     return f"in-situ:{plan_hash}"
-
-
-def cache_folder() -> Path:
-    """Where costs and compiled code live: ``SOFTNEURO_CACHE_DIR``, or the platform's folder for caches."""
-    if chosen := knobs.CACHE_DIR.get():
-        return Path(chosen).expanduser()
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or str(Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = str(Path.home() / "Library" / "Caches")
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "softneuro"
 
 
 _Row = tuple[CostKey, Cost]

@@ -7,19 +7,20 @@ import os
 from pathlib import Path
 
 
-def write_file(path: str | os.PathLike[str], content: bytes | str) -> None:
+def write_file(path: str | os.PathLike[str], *content: bytes | memoryview | str) -> None:
     """Writes ``content`` beside ``path`` and renames it; raises ``OSError`` naming ``path``, nothing left behind.
 
     What is no ordinary file (a pipe, ``/dev/stdout``) is written directly.
     """
     target = Path(path)
-    data = content.encode() if isinstance(content, str) else content
+    parts = [part.encode() if isinstance(part, str) else part for part in content]
     fresh = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         if target.exists() and not target.is_file():
-            target.write_bytes(data)
+            target.write_bytes(b"".join(parts))
             return
-        fresh.write_bytes(data)
+        with fresh.open("wb") as file:
+            file.writelines(parts)
         os.replace(fresh, target)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -22,8 +22,9 @@ class Value:
     """One tensor (or host object) between layers; identity, not content, is its equality.
 
     ``shape`` is None when even the rank is unknown. ``data`` is set for constants, which have no spec:
-    ``prepare`` reads them. ``qparams`` are the numbers of a quantised value. ``type`` is the ONNX type of what
-    dtype and shape cannot say: sequences, optionals, maps, sparse tensors.
+    ``prepare`` reads them; a large one is a read-only view of the model's file, not always aligned. ``qparams`` are
+    the numbers of a quantised value. ``type`` is the ONNX type of what dtype and shape cannot say: sequences,
+    optionals, maps, sparse tensors.
     """
 
     name: str

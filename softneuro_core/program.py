@@ -12,7 +12,9 @@ from softneuro_core.candidates import resolve
 from softneuro_core.catalog import Catalog
 from softneuro_core.errors import PlanError, ResourceError, SoftneuroError
 from softneuro_core.graph import Graph, Region, Value
+from softneuro_core.mapped import release
 from softneuro_core.memory import Arena, plan_arenas
+from softneuro_core.packing import keeping
 from softneuro_core.plan import AdapterStep, KernelStep, Plan, layers_of
 from softneuro_core.routine import Routine
 from softneuro_core.slots import PreparedStep, Slot, SlotPlan, plan_slots
@@ -59,6 +61,17 @@ def prepare(graph: Graph, plan: Plan, catalog: Catalog, *, max_mem_bytes: int | 
     :class:`ResourceError` when values or packed weights exceed ``max_mem_bytes`` (before anything that big exists)."""
     limit = available_bytes() if max_mem_bytes is None else max_mem_bytes
     _check_values(graph, limit)
+    with keeping():
+        steps = _prepared(graph, plan, catalog, max_mem_bytes, limit)
+    program = Program(graph, plan, catalog, tuple(steps))
+    used = program.constant_bytes
+    _check_limit(used + program.activation_bytes, limit, "packed weights and activations", graph.name, None)
+    return program
+
+
+def _prepared(
+    graph: Graph, plan: Plan, catalog: Catalog, max_mem_bytes: int | None, limit: int | None
+) -> list[PreparedStep]:
     values = {v.name: v for v in graph.values}
     steps: list[PreparedStep] = []
     used = 0
@@ -73,9 +86,7 @@ def prepare(graph: Graph, plan: Plan, catalog: Catalog, *, max_mem_bytes: int | 
         steps.append(prepared)
         used += prepared.kernel.constant_bytes
         _check_limit(used, limit, "packed weights", graph.name, step.name)
-    program = Program(graph, plan, catalog, tuple(steps))
-    _check_limit(used + program.activation_bytes, limit, "packed weights and activations", graph.name, None)
-    return program
+    return steps
 
 
 def available_bytes() -> int | None:
@@ -127,6 +138,9 @@ def _prepare_kernel(graph: Graph, step: KernelStep, catalog: Catalog, threads: i
             layer=step.name,
             remedy=f"tune with --forbid {step.routine}@{step.layers[-1]}",
         ) from error
+    for value in region.constants:
+        if value.data is not None:
+            release(value.data)  # packed elsewhere now, as a rule
     reads = tuple(map(Slot, region.inputs, inputs))
     return PreparedStep(step, routine.device, reads, tuple(map(Slot, region.outputs, outputs)), kernel, offer.inplace)
 

@@ -29,11 +29,11 @@ MAX_LINES = 600
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "Words: what everything speaks of",
-        ("errors", "files", "knobs", "progress", "versions", "spec", "graph", "operators"),
+        ("errors", "files", "mapped", "knobs", "progress", "versions", "spec", "graph", "operators"),
     ),
     (
         "Contracts: what plugins implement, and how they are found",
-        ("device", "routine", "hookspecs", "passes", "catalog", "descriptor", "scaffold"),
+        ("device", "routine", "hookspecs", "passes", "catalog", "descriptor", "packing", "scaffold"),
     ),
     ("What the core brings: the reference, control flow, plain adapters", ("export", "builtin")),
     ("From file to graph: import and passes", ("passes.*", "importer", "epilogue", "images")),

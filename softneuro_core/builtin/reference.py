@@ -78,10 +78,11 @@ def _node_runner(evaluator: ReferenceEvaluator, layer: Layer) -> Callable[[Seque
     (node,) = evaluator.rt_nodes_
     names = dict(zip(dict.fromkeys(layer.operands), evaluator.input_names, strict=True))
     present = [i for i, v in enumerate(layer.outputs) if v is not None]
-    template = [None if v is None else v.data for v in layer.inputs]
+    held = {v: np.require(v.data, requirements="A") for v in layer.operands if v.data is not None}  # numpy is slow else
+    template = [None if v is None else held.get(v) for v in layer.inputs]
     places = [i for i, v in enumerate(layer.inputs) if v is not None and not v.is_constant]
     variable_names = [names[v] for v in layer.operands if not v.is_constant]
-    constants = {names[v]: v.data for v in layer.operands if v.is_constant}
+    constants = {names[v]: array for v, array in held.items()}
 
     def run(arrays: Sequence[Any]) -> list[Any]:
         inputs = list(template)

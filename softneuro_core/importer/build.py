@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -87,7 +87,7 @@ def _inlined(read: ReadModel, operators: Mapping[str, Operator]) -> ReadModel:
         proto = inliner.inline_selected_functions(read.proto, foreign)
     except Exception as error:  # a C++ exception of any kind: functions that do not fit their calls
         raise ModelError(f"its local functions cannot be written out: {error}", file=read.name) from error
-    return ReadModel(proto, read.folder, read.name)
+    return replace(read, proto=proto)
 
 
 @dataclass

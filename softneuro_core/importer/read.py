@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +15,32 @@ from onnx.external_data_helper import uses_external_data
 
 from softneuro_core.errors import ModelError
 from softneuro_core.export import PACKED_BITS
+from softneuro_core.importer.slim import OWN_FILE, slim
+from softneuro_core.mapped import MappedFile, map_file
 from softneuro_core.spec import OBJECT, DType
 
+MAPPED_BYTES = 1 << 20
+"""Files from this size on are mapped; smaller ones are read, and may be written to while the model is in use."""
 MAX_SPARSE_BYTES = 64 << 20
 """A sparse initialiser may not unfold to more than this."""
 
 
 @dataclass(frozen=True)
 class ReadModel:
-    """A parsed model, the folder its external data must lie in (None: it came without a file), and its name."""
+    """A parsed model, the folder its external data must lie in (None: it came without a file), and its name.
+
+    ``content`` is what it was parsed from: large tensors are left there (:mod:`slim`).
+    """
 
     proto: onnx.ModelProto
     folder: Path | None
     name: str
+    content: np.ndarray | None = None
+    mapped: dict[Path, MappedFile] = field(default_factory=dict)
+    """Files of external data already mapped."""
 
     def tensor(self, tensor: onnx.TensorProto) -> np.ndarray:
-        """The contents of a tensor, read-only; external ones are mapped, not copied.
+        """The contents of a tensor, read-only; large ones are views of the file, not copied and perhaps not aligned.
 
         Strings come as an object array of ``str``. Raises :class:`ModelError`.
         """
@@ -66,7 +76,7 @@ class ReadModel:
 
     def _external(self, tensor: onnx.TensorProto) -> np.ndarray:
         info = {entry.key: entry.value for entry in tensor.external_data}
-        path = self._external_path(tensor, info.get("location", ""))
+        whole, where = self._bytes(tensor, info.get("location", ""))
         dtype = DType.from_onnx(tensor.data_type)
         if dtype is OBJECT:
             raise self._bad(tensor, "has no numeric element type but external data")
@@ -77,18 +87,24 @@ class ReadModel:
             offset, length = int(info.get("offset", 0)), int(info.get("length", needed))
         except ValueError:
             raise self._bad(tensor, "has an offset or length that is no number") from None
-        size = path.stat().st_size
-        if offset < 0 or length != needed or offset + length > size:
-            raise self._bad(tensor, f"needs {needed} bytes, but {path.name} gives {length} at {offset} of {size}")
-        if count == 0:
-            return np.empty(tuple(tensor.dims), dtype.numpy)
-        raw = np.memmap(path, np.uint8, "r", offset, (length,))
+        if offset < 0 or length != needed or offset + length > len(whole):
+            raise self._bad(tensor, f"needs {needed} bytes, but {where} gives {length} at {offset} of {len(whole)}")
+        raw = whole[offset : offset + length]
         if packed:
-            whole = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=raw.tobytes())
-            return numpy_helper.to_array(whole)
-        if offset % dtype.itemsize:
-            raw = raw.copy()
-        return np.asarray(raw).view(dtype.numpy).reshape(tuple(tensor.dims))
+            alone = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=raw.tobytes())
+            return numpy_helper.to_array(alone)
+        return raw.view(dtype.numpy).reshape(tuple(tensor.dims))
+
+    def _bytes(self, tensor: onnx.TensorProto, location: str) -> tuple[np.ndarray, str]:
+        """What a tensor's offset counts in, and its name."""
+        if location == OWN_FILE and self.content is not None:
+            return self.content, "the file"
+        path = self._external_path(tensor, location)
+        if path.stat().st_size == 0:
+            return np.empty(0, np.uint8), path.name
+        if path not in self.mapped:
+            self.mapped[path] = map_file(path)
+        return self.mapped[path].array, path.name
 
     def _external_path(self, tensor: onnx.TensorProto, location: str) -> Path:
         if self.folder is None:
@@ -111,13 +127,23 @@ def read_model(source: str | Path | bytes | onnx.ModelProto) -> ReadModel:
     if isinstance(source, onnx.ModelProto):
         return _checked(ReadModel(source, None, source.graph.name or "model"))
     if isinstance(source, bytes):
-        return _checked(ReadModel(_parse(source, "model"), None, "model"))
+        return _checked(_parsed(np.frombuffer(source, np.uint8), None, "model"))
     path = Path(source)
     try:
-        data = path.read_bytes()
+        return _checked(_parsed(_content(path), path.parent, path.name))
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror or error}", file=path) from error
-    return _checked(ReadModel(_parse(data, path.name), path.parent, path.name))
+
+
+def _content(path: Path) -> np.ndarray:
+    """The bytes of a file: a large one is mapped."""
+    if path.is_file() and path.stat().st_size >= MAPPED_BYTES:
+        return map_file(path).array
+    return np.frombuffer(path.read_bytes(), np.uint8)
+
+
+def _parsed(content: np.ndarray, folder: Path | None, name: str) -> ReadModel:
+    return ReadModel(_parse(slim(content.data), name), folder, name, content)
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:

@@ -4,10 +4,13 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from softneuro_core.errors import PlanError
-from softneuro_core.plan import AdapterStep, KernelStep, Plan
+from softneuro_core.graph import Graph, Layer, Value
+from softneuro_core.plan import SAMPLED_BYTES, AdapterStep, KernelStep, Plan, _samples, fingerprint
+from softneuro_core.spec import FLOAT32
 
 
 def _plan() -> Plan:
@@ -96,3 +99,29 @@ def test_missing_and_binary_files_are_plan_errors(tmp_path: Path) -> None:
 
 def test_plugins_of_bodies_count() -> None:
     assert _plan().plugins == {"cpu_numba"}
+
+
+def _scaled_by(data: np.ndarray) -> Graph:
+    x, y = (Value(name, FLOAT32, data.shape) for name in "xy")
+    return Graph((Layer("mul", "Mul", (x, Value("w", FLOAT32, data.shape, data)), (y,), version=14),), (x,), (y,))
+
+
+def test_large_constants_are_told_apart_without_reading_them_whole() -> None:
+    weights = np.random.default_rng(0).standard_normal(SAMPLED_BYTES).astype(np.float32)
+    made = fingerprint(_scaled_by(weights))
+    assert fingerprint(_scaled_by(weights.copy())) == made
+    others = [weights * np.float32(1.001), weights[::-1].copy(), np.roll(weights, 1), weights[:-1]]
+    for end in (0, -1):
+        others.append(weights.copy())
+        others[-1][end] += 1
+    found = {fingerprint(_scaled_by(other))["constants"] for other in others}
+    assert len(found) == len(others) and made["constants"] not in found
+    read = sum(len(part) for part in _samples(weights))
+    assert read < SAMPLED_BYTES < weights.nbytes
+
+
+def test_a_small_constant_is_hashed_whole() -> None:
+    weights = np.zeros(SAMPLED_BYTES // 4, np.float32)
+    changed = weights.copy()
+    changed[len(changed) // 3] = 1
+    assert fingerprint(_scaled_by(weights)) != fingerprint(_scaled_by(changed))

@@ -16,7 +16,6 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC, Layout
-from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
 from softneuro_cpu_numba.rows import RowProduct
@@ -118,9 +117,7 @@ class DirectConv(Routine):
 def rows_kernel(conv: Convolution, layout: Layout, target: Target) -> NativeKernel:
     """NHWC output: pixels are rows, output channels columns, weights packed by panels of columns."""
     group_in, group_out = conv.weights.shape[1], conv.out_channels // conv.groups
-    grouped = conv.weights.reshape(conv.groups, group_out, group_in, -1)
-    matrix = np.empty((conv.groups, conv.k, group_out), np.float32)  # K runs over (kh, kw, channel)
-    strided_copy(matrix.reshape(conv.groups, -1, group_in, group_out), grouped.transpose(0, 3, 2, 1))
+    matrix = conv.weights.reshape(conv.groups, group_out, group_in, -1).transpose(0, 3, 2, 1)
     epilogue = conv.epilogue
     return RowProduct(
         matrix, conv.bias, epilogue.activation, epilogue.residual, window=conv.window, layout=layout

@@ -23,8 +23,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from softneuro_core import knobs
 from softneuro_core.device import Buffer
-from softneuro_core.knobs import CACHE_DIR
+from softneuro_core.packing import kept
 from softneuro_core.routine import Call, NativeCall
 
 ALIGNMENT = 64
@@ -149,6 +150,21 @@ def aligned_empty(shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
     return raw[start : start + nbytes].view(kind).reshape(shape)
 
 
+def packed(
+    recipe: object, source: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, fill: Callable[[np.ndarray], None]
+) -> np.ndarray:
+    """An array of weights, 64-byte aligned: what was kept of ``recipe`` and ``source``, else ``fill``\\ ed now."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    entry = kept((recipe, _environment()), source, nbytes)
+    made = None if entry is None else entry.read(shape, dtype)
+    if made is None:
+        made = aligned_empty(shape, dtype)
+        fill(made)
+        if entry is not None:
+            entry.write(made)
+    return made
+
+
 def address_of(family: str, name: str, **params: Any) -> int:
     """Address of kernel ``kernels.<family>.<name>(**params)``: from memory, the disk cache, or compiled now."""
     return _address_of(family, name, tuple(sorted(params.items())))
@@ -203,7 +219,7 @@ def _environment() -> tuple[str, ...]:
 @cache
 def cache_folder() -> Path:
     """Folder of compiled objects; a temporary one (this process only) where it cannot be written."""
-    root = Path(CACHE_DIR.get() or _user_cache()) / "cpu_numba"
+    root = knobs.cache_folder() / "cpu_numba"
     try:
         root.mkdir(parents=True, exist_ok=True)
         if os.access(root, os.W_OK):
@@ -211,14 +227,6 @@ def cache_folder() -> Path:
     except OSError:
         pass
     return Path(tempfile.mkdtemp(prefix="softneuro-"))
-
-
-def _user_cache() -> str:
-    if sys.platform == "win32":
-        return str(Path(os.environ.get("LOCALAPPDATA", Path.home())) / "softneuro")
-    if sys.platform == "darwin":
-        return str(Path.home() / "Library" / "Caches" / "softneuro")
-    return str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "softneuro")
 
 
 def _compile(family: str, name: str, params: dict[str, Any]) -> bytes:

@@ -5,6 +5,7 @@ Shared by convolution in NHWC and by matrix products with a constant factor.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from softneuro_core.spec import NHWC, DType, Layout
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Activation
-from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, aligned_empty, emitted_address
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address, packed
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
 from softneuro_cpu_numba.windows import Window, image_strides
 
@@ -51,20 +52,27 @@ class Panels:
         return sum(self.widths())
 
     def pack(self, matrix: np.ndarray, dtype: str = "float32") -> np.ndarray:
-        """[groups, K, N] as [groups][panel][K][width] in ``dtype``, zeros behind N."""
-        groups, k, _ = matrix.shape
-        made = aligned_empty((groups, k * self.columns), DType.parse(dtype).numpy)
-        width, whole = self.vectors * self.lanes, self._regular()
-        place = made[:, : whole * k * width].reshape(groups, whole, k, width)
-        strided_copy(place, matrix[:, :, : whole * width].reshape(groups, k, whole, width).transpose(0, 2, 1, 3))
+        """[groups, K, N], or [groups, taps, channels, N] with K = taps * channels, as [groups][panel][K][width] in
+        ``dtype``, zeros behind N; a strided view does as well as an array."""
+        source = matrix if matrix.ndim == 4 else matrix[:, None]
+        groups, taps, channels, _ = source.shape
+        shape, kind = (groups, taps * channels * self.columns), DType.parse(dtype).numpy
+        return packed(("panels", self, dtype), matrix, shape, kind, lambda made: self.fill(made, source))
+
+    def fill(self, made: np.ndarray, source: np.ndarray) -> None:
+        """Writes [groups, taps, channels, N] into the panels of ``made``."""
+        groups, taps, channels, _ = source.shape
+        k, width, whole = taps * channels, self.vectors * self.lanes, self._regular()
+        place = made[:, : whole * k * width].reshape(groups, whole, taps, channels, width)
+        regular = source[..., : whole * width].reshape(groups, taps, channels, whole, width)
+        strided_copy(place, regular.transpose(0, 3, 1, 2, 4))
         at = whole * k * width
         for start, width in list(zip(self.starts, self.widths(), strict=True))[whole:]:
-            part = matrix[:, :, start : start + width]
-            place = made[:, at : at + k * width].reshape(groups, k, width)
-            place[:, :, part.shape[2] :] = 0
-            place[:, :, : part.shape[2]] = part
+            part = source[..., start : start + width]
+            place = made[:, at : at + k * width].reshape(groups, taps, channels, width)
+            place[..., part.shape[-1] :] = 0
+            strided_copy(place[..., : part.shape[-1]], part)
             at += k * width
-        return made
 
     def _regular(self) -> int:
         """Panels in front that are wide and do not overlap."""
@@ -127,7 +135,7 @@ class RowProduct:
     kept ``stored`` as float32, float16 or bfloat16 and widened on the way into the tile.
     """
 
-    matrix: np.ndarray  # (groups, K, N); K runs over (kh, kw, channel)
+    matrix: np.ndarray  # (groups, K, N) or (groups, taps, channels, N), perhaps a view; K runs over (kh, kw, channel)
     bias: np.ndarray | None  # (groups * N,)
     activation: Activation
     residual: int | None
@@ -144,6 +152,12 @@ class RowProduct:
         return self.window.is_pointwise and self.layout == NHWC and self.scatter is None
 
     @property
+    def sizes(self) -> tuple[int, int, int]:
+        """Groups, K, N."""
+        groups, *depth, n = self.matrix.shape
+        return groups, math.prod(depth), n
+
+    @property
     def count(self) -> int:
         """Rows of the result."""
         return self.rows if self.window is None else self.window.batch * self.window.pixels
@@ -151,7 +165,7 @@ class RowProduct:
     def kernel(self, target: Target, tile: tuple[int, int] | None = None) -> NativeKernel:
         """The prepared step; packs the weights."""
         isa, lanes = isa_of(target), lanes_of(target)
-        groups, k, n = self.matrix.shape
+        groups, k, n = self.sizes
         tile = tile or best_tile(target, self.count, n)
         panels = cut(n, tile[1], lanes)
         address = emitted_address(
@@ -199,7 +213,7 @@ class RowProduct:
 
     def _input_steps(self) -> tuple[int, int, int, int]:
         """Floats between images, groups, channels of a group, floats between channels."""
-        groups, k, _ = self.matrix.shape
+        groups, k, _ = self.sizes
         if self.window is None:
             return 0, groups, k, 1
         shape = (self.window.batch, self.window.channels, *self.window.size)
@@ -222,7 +236,7 @@ class RowProduct:
     def _places(self, stretch: int) -> tuple[Argument, ...]:
         """``ld_a``, pixels' places, and the runs of K."""
         if self.is_flat:
-            ld = self.matrix.shape[1] if self.window is None else self.window.channels
+            ld = self.sizes[1] if self.window is None else self.window.channels
             return ld, None, 0, 0, None
         assert self.window is not None
         w, (step, _, span) = self.window, self._band_shape()
@@ -265,7 +279,7 @@ class RowProduct:
         """Output rows and panels of one task. Where the threads need more tasks than the cache does, whatever is
         smaller is read more often: the weights (rows are cut) or the input (panels are cut)."""
         images, rows, columns = self._pixels()
-        groups, k, n = self.matrix.shape
+        groups, k, n = self.sizes
         if self.is_flat:
             unit, most = tile[0], max(tile[0], BLOCK_BYTES // (4 * k))
         else:

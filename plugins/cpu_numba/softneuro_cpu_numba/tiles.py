@@ -8,7 +8,7 @@ import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_cpu_numba.emit.isa import lanes_of
-from softneuro_cpu_numba.native import aligned
+from softneuro_cpu_numba.native import packed
 
 TASKS_PER_THREAD = 4
 ROWS_TOGETHER = (4, 3, 2, 1)
@@ -66,9 +66,12 @@ def tile_for_planes(target: Target, rows: int, columns: int) -> Tile:
 def pack_rows(matrix: np.ndarray, rows: int) -> np.ndarray:
     """[groups, M, K] with M rounded up to a multiple of ``rows``, zeros behind M."""
     groups, m, k = matrix.shape
-    padded = np.zeros((groups, -(-m // rows) * rows, k), np.float32)
-    padded[:, :m] = matrix
-    return aligned(padded)
+
+    def fill(made: np.ndarray) -> None:
+        made[:, :m], made[:, m:] = matrix, 0
+
+    shape = (groups, -(-m // rows) * rows, k)
+    return packed(("rows", rows), matrix, shape, np.dtype(np.float32), fill)
 
 
 def split(count: int, unit: int, most: int, others: int, threads: int) -> int:

@@ -19,8 +19,8 @@ from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.cook_toom import small_vectors, transform
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
-from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
-from softneuro_cpu_numba.rows import NARROW_ROWS, activation_kind, best_tile, cut
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address, packed
+from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
 from softneuro_cpu_numba.windows import NHWC_F32
 
@@ -113,14 +113,24 @@ def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
     splits = -(-len(panels.starts) // stretch)
     position, sums = block * channels + lanes, block * out_channels + lanes
     bias = np.zeros(out_channels, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
-    taps = np.empty((TAPS * TAPS, channels, out_channels), np.float32)
-    strided_copy(taps, conv.weights.reshape(out_channels, channels, -1).transpose(2, 1, 0))
-    filters = transform(m, TAPS).filters(taps)
     args: list[Argument] = [
-        *(In(0), panels.pack(filters), aligned(bias), None if residual is None else In(residual), Out(0)),
+        *(In(0), _filters(conv, m, panels), aligned(bias), None if residual is None else In(residual), Out(0)),
         *(aligned(np.array(panels.starts, np.int64)), *window.size, channels, *window.pads[:2], *window.out),
         *(out_channels, tiles_y, tiles_x, block, blocks, splits, stretch, len(panels.starts), panels.wide),
         *(channels, position, sums, dilation, activation.p0, activation.p1),
     ]
     floats = small_vectors(m, TAPS) * lanes + n * n * (channels + position + sums)
     return NativeKernel(address, tuple(args), window.batch * blocks * splits, 4 * floats)
+
+
+def _filters(conv: Convolution, m: int, panels: Panels) -> np.ndarray:
+    """[n * n][panel][channel][width]: the filters transformed and packed."""
+    out_channels, channels = conv.weights.shape[:2]
+
+    def fill(made: np.ndarray) -> None:
+        taps = np.empty((TAPS * TAPS, channels, out_channels), np.float32)
+        strided_copy(taps, conv.weights.reshape(out_channels, channels, -1).transpose(2, 1, 0))
+        panels.fill(made, transform(m, TAPS).filters(taps)[:, None])
+
+    shape = ((m + TAPS - 1) ** 2, channels * panels.columns)
+    return packed(("winograd", m, TAPS, panels), conv.weights, shape, np.dtype(np.float32), fill)
