@@ -35,6 +35,7 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.quantise import Quantise
     from softneuro_cpu_numba.reduce import reductions
     from softneuro_cpu_numba.resize import Resize
+    from softneuro_cpu_numba.scaled_conv import ScaledConv
     from softneuro_cpu_numba.winograd import Winograd
 
     pools = [Pool("MaxPool", "max"), Pool("AveragePool", "average")]
@@ -42,7 +43,8 @@ def softneuro_routines() -> Iterable[Routine]:
     norms += [Softmax("Softmax"), Softmax("LogSoftmax")]
     others = [FusedAttention(), ExpandDepthwise(), Gather(), Lstm(), Resize("Resize"), Resize("Upsample")]
     others += [Quantise("QuantizeLinear"), Quantise("DequantizeLinear")]
-    products = [DirectConv(), Winograd(), Im2colConv(), Depthwise(), TransposedConv(), MatrixProduct(), BlasProduct()]
+    products = [DirectConv(), ScaledConv(), Winograd(), Im2colConv(), Depthwise(), TransposedConv()]
+    products += [MatrixProduct(), BlasProduct()]
     half = [Half(r) for r in (DirectConv(), Depthwise(), MatrixProduct(), *pools, *norms, *reductions())]
     return [*products, *pools, *norms, *others, Map(), *movements(), *reductions(), *half]
 

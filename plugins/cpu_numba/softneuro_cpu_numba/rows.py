@@ -132,7 +132,8 @@ class RowProduct:
     """y[pixel, group * N + n] = windows(x) @ matrix[group] + bias, + residual, activated; y is NHWC or a matrix.
 
     ``window`` None is a plain product of ``rows`` rows. ``residual`` is the number of the added input; weights are
-    kept ``stored`` as float32, float16 or bfloat16 and widened on the way into the tile.
+    kept ``stored`` as float32, float16 or bfloat16 and widened on the way into the tile. ``x`` and ``scale`` are the numbers of
+    the input and of K factors for the rows of the matrix (dense pixels of one image only).
     """
 
     matrix: np.ndarray  # (groups, K, N) or (groups, taps, channels, N), perhaps a view; K runs over (kh, kw, channel)
@@ -144,6 +145,8 @@ class RowProduct:
     layout: Layout = NHWC
     stored: str = "float32"
     scatter: Scatter | None = None
+    x: int = 0
+    scale: int | None = None
 
     @property
     def is_flat(self) -> bool:
@@ -179,18 +182,20 @@ class RowProduct:
             masked=n < lanes,
             stored=self.stored,
             scattered=self.scatter is not None,
+            scaled=self.scale is not None,
         )
         images, rows, columns = self._pixels()
         stretch, panel_stretch = self._stretches(target, tile, len(panels.starts))
         row_tasks, panel_tasks = -(-rows // stretch), -(-len(panels.starts) // panel_stretch)
         bias = np.zeros(groups * n, np.float32) if self.bias is None else self.bias
         args: list[Argument] = [
-            *(In(0), panels.pack(self.matrix, self.stored), panels.pack(bias.reshape(groups, 1, n))),
+            *(In(self.x), panels.pack(self.matrix, self.stored), panels.pack(bias.reshape(groups, 1, n))),
             *(None if self.residual is None else In(self.residual), Out(0, self._origin_bytes())),
             *(aligned(np.array(panels.starts, np.int64)), row_tasks, panel_tasks, stretch, panel_stretch),
             *(rows, columns, *self._input_steps(), n, groups * n, panels.wide, len(panels.starts), k),
             *self._places(stretch),
             *self._result_places(stretch),
+            None if self.scale is None else In(self.scale),
             *(self.activation.p0, self.activation.p1, *self._band()),
         ]
         return NativeKernel(address, tuple(args), images * groups * row_tasks * panel_tasks, self._scratch(stretch))

@@ -23,8 +23,9 @@ ERF_DOWN = (
     *(-7.37332916720468e-03, -1.42647390514189e-02),
 )
 """erf(x) = x P(x * x) / Q(x * x) up to 4: the rational approximation of Eigen."""
-ROUNDING = 12582912.0
-"""1.5 * 2**23: a small number added to it is rounded, and stands as an integer in the low bits."""
+ROUNDING = 12582912.0 + 127.0
+"""1.5 * 2**23 and the bias of a float32's exponent: a small n added to it is rounded, and the low bits are those of the
+exponent of 2**n."""
 
 
 def _polynomial(e: Emitter, x: Value, coefficients: Sequence[float]) -> Value:
@@ -65,19 +66,25 @@ def exp(e: Emitter, x: Value) -> Value:
 
 def exp_below_zero(e: Emitter, x: Value) -> Value:
     """e**x for x <= 0, 1e-7 relative, 0 below -87.7, NaN for NaN: half the work of :func:`exp`."""
-    z = e.maximum(e.constant(-88.0), x)
+    return _exp_within(e, e.maximum(e.constant(-88.0), x))
+
+
+def _exp_within(e: Emitter, z: Value) -> Value:
+    """e**z for -88 <= z <= 88, 1e-7 relative; 0 below -87.7."""
     shifted = e.fma(z, e.constant(1.44269504088896341), e.constant(ROUNDING))
     n = e.b.fsub(shifted, e.constant(ROUNDING))
     r = e.fma(n, e.constant(-0.693359375), z)
     r = e.fma(n, e.constant(2.12194440e-4), r)
     p = _polynomial(e, r, (*EXP, 1.0, 1.0))
     bits = e.b.shl(e.b.bitcast(shifted, e.vector_type(element=I32)), _ints(e, 23))
-    return e.b.fmul(p, e.b.bitcast(e.b.add(bits, _ints(e, 127 << 23)), e.vector_type()))
+    return e.b.fmul(p, e.b.bitcast(bits, e.vector_type()))
 
 
 def sigmoid(e: Emitter, x: Value) -> Value:
+    """1 / (1 + e**-x), 2e-7 relative down to x = -88 and 6e-39 below."""
     one = e.constant(1.0)
-    return e.b.fdiv(one, e.b.fadd(one, exp(e, _negated(e, x))))
+    z = e.minimum(e.constant(88.0), e.maximum(e.constant(-88.0), _negated(e, x)))
+    return e.b.fdiv(one, e.b.fadd(one, _exp_within(e, z)))
 
 
 def tanh(e: Emitter, x: Value) -> Value:

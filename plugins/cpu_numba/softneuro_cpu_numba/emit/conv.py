@@ -17,7 +17,7 @@ ARGUMENTS = (
     *("x", "w", "bias", "residual", "y", "starts"),
     *("row_tasks", "panel_tasks", "rows_per_task", "panels_per_task", "rows", "columns"),
     *("x_image", "groups", "channels", "x_channel", "out_channels", "ld_y", "wide", "panels", "k"),
-    *("ld_a", "offsets", "run", "runs", "run_offsets", "y_image", "y_row", "y_offsets"),
+    *("ld_a", "offsets", "run", "runs", "run_offsets", "y_image", "y_row", "y_offsets", "scale"),
 )
 """Then p0, p1 and, unless pointwise, the band. ``rows`` x ``columns`` are the output's; ``starts`` gives each panel's
 first column; ``offsets`` each pixel's place in the band; ``ld_a`` (pointwise) the floats between two pixels.
@@ -36,11 +36,13 @@ def rows(
     masked: bool,
     stored: str = "float32",
     scattered: bool = False,
+    scaled: bool = False,
 ) -> None:
     """y[pixel, channel] = windows(x) @ w + bias, + residual, activated.
 
     Tasks are image x group x row stretch x panel stretch. Panels are ``vectors`` wide, the last ones one vector;
     ``masked`` if there are fewer channels than lanes. ``source``: ``pointwise``, or how the band reads x.
+    ``scaled``: row k of w is multiplied by ``scale[k]`` (pointwise only).
     scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16 or bfloat16.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
@@ -50,6 +52,7 @@ def rows(
     x, bias, y = (e.floats(a[name]) for name in ("x", "bias", "y"))
     w = e.stored(a["w"], stored)
     starts = e.integers(a["starts"])
+    scale = e.floats(a["scale"]) if scaled else None
     whole = Segments(a["k"])
     segments = whole if band is None else Segments(a["run"], a["runs"], e.integers(a["run_offsets"]))
     per_group = e.mul(a["row_tasks"], a["panel_tasks"])
@@ -98,7 +101,7 @@ def rows(
             def tile(first: Value, size: int) -> None:
                 pointers = [row_at(e.add(first, r)) for r in range(size)]
                 start = [e.load(biases, v * e.lanes) for v in range(width)]
-                sums = accumulate(e, pointers, weights, segments, start, stored)
+                sums = accumulate(e, pointers, weights, segments, start, stored, scale)
                 for r in range(size):
                     offset = e.add(base, ahead_of(e.add(first, r)))
                     for v in range(width):

@@ -33,9 +33,11 @@ def accumulate(
     segments: Segments,
     start: Sequence[Value],
     stored: str = "float32",
+    scale: Value | None = None,
 ) -> list[Value]:
     """Sums of one tile, row by row. ``rows`` point to A's rows, ``panel`` to B as [k][vectors * lanes]; ``start`` are
-    the first values of every row. B's elements are ``stored`` (float32, float16, bfloat16)."""
+    the first values of every row. B's elements are ``stored`` (float32, float16, bfloat16); with ``scale``, of one
+    segment only, row k of B counts ``scale[k]`` times."""
     vectors = len(start)
     width = vectors * e.lanes
     line = CACHE_LINE if stored == "float32" else 2 * CACHE_LINE
@@ -43,6 +45,9 @@ def accumulate(
 
     def step(at: Value, pointers: Sequence[Value], k: Value, carried: Sequence[Value]) -> list[Value]:
         columns = [e.load_stored(at, v * e.lanes, stored) for v in range(vectors)]
+        if scale is not None:
+            factor = e.broadcast(scale, k)
+            columns = [e.b.fmul(factor, column) for column in columns]
         for ahead in range(0, width, line):
             e.prefetch(at, ahead + PREFETCH)
         made = []
