@@ -20,7 +20,7 @@ import numpy as np
 
 from softneuro_core.files import write_file
 from softneuro_core.knobs import cache_folder
-from softneuro_core.mapped import map_file, span_of
+from softneuro_core.mapped import map_file, release, span_of
 
 FORMAT = 1
 LEAST_BYTES = 1 << 20
@@ -30,6 +30,8 @@ MOST_BYTES = 4 << 30
 FREE_SHARE = 4
 """Nothing is kept that would take more than one part in so many of the free disk space."""
 CHECK_BYTES = 8
+HASHED_BYTES = 16 << 20
+"""Of a mapped file, no more than this is in memory for being hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,12 @@ def _digest(source: np.ndarray, folder: Path) -> str:
 def _content_digest(source: np.ndarray) -> str:
     order = np.argsort([-abs(step) for step in source.strides], kind="stable")
     ordered = np.ascontiguousarray(source.transpose(order))  # no copy, as a rule
-    content = hashlib.sha256(ordered.reshape(-1).view(np.uint8).data).hexdigest()
-    return _hash(repr((content, source.dtype.str, source.shape, order.tolist())))
+    content, whole = hashlib.sha256(), ordered.reshape(-1).view(np.uint8)
+    for start in range(0, len(whole), HASHED_BYTES):
+        part = whole[start : start + HASHED_BYTES]
+        content.update(part.data)
+        release(part)
+    return _hash(repr((content.hexdigest(), source.dtype.str, source.shape, order.tolist())))
 
 
 def _hash(text: str) -> str:
