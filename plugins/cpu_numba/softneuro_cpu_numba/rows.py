@@ -132,8 +132,8 @@ class RowProduct:
     """y[pixel, group * N + n] = windows(x) @ matrix[group] + bias, + residual, activated; y is NHWC or a matrix.
 
     ``window`` None is a plain product of ``rows`` rows. ``residual`` is the number of the added input; weights are
-    kept ``stored`` as float32, float16 or bfloat16 and widened on the way into the tile. ``x`` and ``scale`` are the numbers of
-    the input and of K factors for the rows of the matrix (dense pixels of one image only).
+    kept ``stored`` as float32, float16 or bfloat16 and widened on the way into the tile. ``x`` and ``scale`` are the
+    numbers of the input and of K factors for the rows of the matrix (dense pixels of one image only).
     """
 
     matrix: np.ndarray  # (groups, K, N) or (groups, taps, channels, N), perhaps a view; K runs over (kh, kw, channel)

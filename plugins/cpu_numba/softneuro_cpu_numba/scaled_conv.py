@@ -1,5 +1,5 @@
-"""Mul by one factor a channel -> 1x1 Conv, as squeeze-and-excite ends (Hu et al., CVPR 2018): the factors go to the rows of
-the weights inside the product, so that the scaled tensor never exists.
+"""Mul by one factor a channel -> 1x1 Conv, as squeeze-and-excite ends (Hu et al., CVPR 2018): the factors go to the
+rows of the weights inside the product, so that the scaled tensor never exists.
 
 Two multiplications more for every twelve multiply-adds; a Mul of its own reads and writes the whole tensor.
 """

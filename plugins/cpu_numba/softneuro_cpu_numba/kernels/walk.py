@@ -33,7 +33,7 @@ LINE = 128
 """Bytes between words that different threads write: two cache lines, since x86 fetches them in pairs."""
 POST, JOB, YIELD, WORKERS, CALLS, WHERE, PATIENCE, FIRST_WORKER = (i * LINE for i in range(8))
 """Byte offsets in the crew's memory; from ``FIRST_WORKER`` on one line a worker: ``HOLDS``, ``PARKED``, ``SEEN``,
-``CORE``. ``YIELD`` and ``WHERE`` are addresses of functions of the system: leave the core to others, the core's number."""
+``CORE``. ``YIELD`` and ``WHERE`` are addresses of the system's functions: leave the core to others, which core it is."""
 HOLDS, PARKED, SEEN, CORE = 0, 8, 16, 24
 
 
@@ -181,7 +181,8 @@ def lead():
     """args: the crew's words; ``begin`` is the generation (odd), ``end`` the address of the walk's args.
 
     Opens the walk and, if every worker is awake and on a core of its own, walks it and closes it. Otherwise sets
-    ``CALLS``, and ``PARKED`` of those asleep to 2 (3: on the way), and returns: the caller sees to them and calls :func:`go_on`.
+    ``CALLS``, and ``PARKED`` of those asleep to 2 (3: on the way), and returns: the caller sees to them and calls
+    :func:`go_on`.
     """
 
     def run(args, begin, end, scratch):
