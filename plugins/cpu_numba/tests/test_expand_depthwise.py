@@ -225,3 +225,20 @@ def test_inner_loops_stay_in_registers(isa: str, kernel: int, step: int) -> None
     for loop in busy:
         stack = [line for line in loop if re.search(r"\(%rsp|\[sp\b", line)]
         assert not stack, stack
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 16])
+@pytest.mark.parametrize(
+    "channels, size, kernel, stride", [(72, 56, 5, 2), (144, 56, 3, 1), (16, 7, 3, 1), (3, 9, 3, 2)]
+)
+def test_cuts_leave_nothing_out(threads: int, channels: int, size: int, kernel: int, stride: int) -> None:
+    """Bands and panels cover the result, none is empty, and a step's rows fit the scratch."""
+    attrs = {"pads": [kernel // 2] * 4, "strides": [stride] * 2}
+    graph = graph_of(*block(2, 24, channels, (size, size), (kernel, kernel), attrs))
+    kernel_args = kernel_of(graph, Target(DEVICE, threads, DEVICE.isa)).args
+    a = dict(zip(ARGUMENTS, kernel_args, strict=False))
+    out = -(-size // stride)
+    assert (a["bands"] - 1) * a["rows_per_band"] < out <= a["bands"] * a["rows_per_band"]
+    assert (a["panel_tasks"] - 1) * a["panels_per_task"] < a["panels"] <= a["panel_tasks"] * a["panels_per_task"]
+    assert 1 <= a["rows_per_step"] <= a["rows_per_band"]
+    assert 2 * a["bands"] * a["panel_tasks"] >= min(threads, 2 * a["panels"])

@@ -17,6 +17,7 @@ node = helper.make_node
 def cases() -> Iterator[Case]:
     yield from _after_conv()
     yield from _residual()
+    yield from _inverted_residual()
     yield from _after_matmul()
     yield from _pointwise()
 
@@ -79,6 +80,20 @@ def _residual() -> Iterator[Case]:
     own = {"x": normal(1, 8, 9, 7), "w": Const(normal(8, 8, 3, 3, seed=1)), "b": Const(normal(8, seed=2))}
     same = [conv, node("Add", ["c", "x"], ["a"]), node("Relu", ["a"], ["y"])]
     yield chain("conv-add-own-input-relu", same, **own)
+
+
+def _inverted_residual() -> Iterator[Case]:
+    """Sandler et al., CVPR 2018: 1x1, depthwise, 1x1; squeeze-and-excite (Hu et al., CVPR 2018) before the last."""
+    expand, slide = node("Conv", ["x", "w", "b"], ["c"]), node("Conv", ["r", "d"], ["s"], group=17, pads=[1, 1, 1, 1])
+    weights = {"w": Const(normal(17, 8, 1, 1, seed=1)), "b": Const(normal(*B, seed=2))}
+    window = Const(normal(17, 1, 3, 3, seed=3))
+    pair = [expand, node("Relu", ["c"], ["r"]), slide, node("Relu", ["s"], ["y"])]
+    yield chain("conv-depthwise", pair, x=normal(*X), **weights, d=window)
+    scaled = [node("Mul", ["x", "e"], ["m"]), node("Conv", ["m", "w", "b"], ["c"])]
+    operands = {"x": normal(*X), "e": uniform(0.05, 1, 1, 8, 1, 1), **weights}
+    yield chain("conv-scaled", [*scaled, node("Relu", ["c"], ["y"])], **operands)
+    added = [*scaled, node("Add", ["c", "z"], ["y"])]
+    yield chain("conv-scaled-add", added, **operands, z=normal(1, 17, 9, 7, seed=5))
 
 
 def _after_matmul() -> Iterator[Case]:

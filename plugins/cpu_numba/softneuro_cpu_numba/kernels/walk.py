@@ -33,7 +33,7 @@ LINE = 128
 """Bytes between words that different threads write: two cache lines, since x86 fetches them in pairs."""
 POST, JOB, YIELD, WORKERS, CALLS, WHERE, PATIENCE, FIRST_WORKER = (i * LINE for i in range(8))
 """Byte offsets in the crew's memory; from ``FIRST_WORKER`` on one line a worker: ``HOLDS``, ``PARKED``, ``SEEN``,
-``CORE``. ``YIELD`` and ``WHERE`` are addresses of the system's functions: leave the core to others, which core it is."""
+``CORE``. ``YIELD`` and ``WHERE`` are addresses of system functions: leave the core to others, name the core it is."""
 HOLDS, PARKED, SEEN, CORE = 0, 8, 16, 24
 
 
