@@ -15,7 +15,7 @@ REFERENCE_ERROR = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 2e-6, "float64"
 
 
 PIECE = 1 << 14
-"""Elements compared at once. 33 million: 74 ms so, 428 with twice as many (buffers then come from the system each time),
+"""Elements compared at once. 33 million: 74 ms so, 428 with twice as many (buffers are then new pages each time),
 2,058 with whole float64 copies, which were half of the time a 256 MB tensor's routines took to measure."""
 
 

@@ -60,6 +60,31 @@ def test_max_pool_is_onnx_own(attributes: dict[str, object], shape: tuple[int, .
     )
 
 
+@pytest.mark.parametrize("groups, into, out_of", [(1, 3, 4), (2, 3, 2), (5, 1, 1), (3, 1, 2)])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"strides": [2, 1, 3], "pads": [1, 0, 2]},
+        {"dilations": [2, 1, 2], "pads": [0, 1, 1]},
+        {"strides": [2, 3, 2], "auto_pad": "SAME_UPPER"},
+        {"strides": [1, 3, 2], "auto_pad": "SAME_LOWER"},
+        {"auto_pad": "VALID"},
+    ],
+)
+def test_conv_is_onnx_own(attributes: dict[str, object], rank: int, groups: int, into: int, out_of: int) -> None:
+    x = RNG.standard_normal((2, groups * into, *(7, 9, 8)[:rank])).astype(np.float32)
+    w = RNG.standard_normal((groups * out_of, into, *(3, 2, 3)[:rank])).astype(np.float32)
+    bias = RNG.standard_normal(groups * out_of).astype(np.float32)
+    given = {n: v[:rank] if isinstance(v, list) else v for n, v in attributes.items()} | {"group": groups}
+    if "pads" in given:
+        given["pads"] = [*attributes["pads"][:rank], *attributes["pads"][::-1][:rank]]  # type: ignore[index]
+    for operands in ((x, w), (x, w, bias)):
+        mine, its = (run("Conv", *operands, opset=13, **given) for run in (ours, theirs))
+        np.testing.assert_allclose(mine, its, rtol=1e-5, atol=1e-5)
+
+
 def test_max_pool_of_integers_and_other_ranks() -> None:
     x = RNG.integers(-128, 128, (1, 2, 7)).astype(np.int8)
     y = ours("MaxPool", x, opset=13, kernel_shape=[3], pads=[1, 1])
