@@ -31,6 +31,7 @@ CONTESTANTS = {
     "onnxruntime 2": ("onnxruntime", 2),
 }
 REST_S = 2.0
+DEFAULT_NETS = ("mobilenet_v2", "resnet50")
 
 
 def compute_for_ever() -> None:
@@ -40,12 +41,12 @@ def compute_for_ever() -> None:
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("nets", nargs="*", default=["mobilenet_v2", "resnet50"], choices=[*NETS], metavar="NET")
+    options.add_argument("nets", nargs="*", choices=[*NETS, []], metavar="NET")
     options.add_argument("--rounds", type=int, default=15, help="turns each contestant gets")
     asked = options.parse_args()
     console = Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
     missed = 0
-    for name in asked.nets:
+    for name in asked.nets or DEFAULT_NETS:
         model = build(name, ROOT / "out" / "bench-models")
         feeds = sample(model)
         loaded = {
