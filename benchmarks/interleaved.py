@@ -30,7 +30,9 @@ class Timing:
     """Processor time of the whole process over wall time while this contestant ran: how many threads were busy."""
 
 
-def interleave(contestants: Mapping[str, Callable[[], object]], rounds: int = 15) -> dict[str, Timing]:
+def interleave(
+    contestants: Mapping[str, Callable[[], object]], rounds: int = 15, settle_s: float = SETTLE_S
+) -> dict[str, Timing]:
     """Runs every contestant in ``rounds`` turns, the order turning with each round, and times each single run."""
     counts = {name: _runs_a_round(run) for name, run in contestants.items()}
     samples: dict[str, list[np.ndarray]] = {name: [] for name in contestants}
@@ -39,7 +41,7 @@ def interleave(contestants: Mapping[str, Callable[[], object]], rounds: int = 15
     for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            time.sleep(SETTLE_S)
+            time.sleep(settle_s)
             taken, busy, wall = timed(contestants[name], counts[name])
             samples[name].append(taken)
             busy_ns[name] += busy
