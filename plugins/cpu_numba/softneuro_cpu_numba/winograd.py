@@ -19,6 +19,7 @@ from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.cook_toom import small_vectors, transform
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
+from softneuro_cpu_numba.epilogues import Epilogue
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address, packed
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
@@ -32,33 +33,68 @@ BLOCK_BYTES = (512 << 10, 8 << 20)
 """Least and most memory for the transformed input and the products of one block of tiles, which should stay in the
 caches between the phases. In between a quarter of the filters', which are read once a block (measured with 1 MB L2,
 32 MB L3: 512 channels at 28x28 12.5 ms in 8 MB, 16 ms in 1 MB; 64 channels at 56x56 no difference)."""
+MONOTONE = frozenset(("none", "relu", "clip", "sigmoid", "tanh", "hardsigmoid"))
+"""Activations before which the largest may be taken as well as behind them."""
 MIN_CHANNELS = 16
 """Below this the transforms cost more than the products save."""
 
 
-def _conv_of(region: Region, lanes: int) -> Convolution | None:
-    conv = convolution_of(region)
+def _filter_of(region: Region, lanes: int) -> tuple[Convolution, int] | None:
+    """The region's convolution and how many outputs a side are pooled to one, or None."""
+    *before, last = region.layers
+    pool = 2 if before and _halves(last) else 1
+    conv = convolution_of(region if pool == 1 else Region(region.graph, tuple(before)))
     if conv is None or conv.groups != 1:
         return None
     window = conv.window
     if window.kernel != (TAPS, TAPS) or window.strides != (1, 1) or window.dilations[0] != window.dilations[1]:
         return None
+    if pool > 1 and (window.dilations[0] > 1 or not _may_pool(conv.epilogue)):
+        return None
     channels = (window.channels, conv.out_channels)
-    return None if min(channels) < MIN_CHANNELS or any(c % lanes for c in channels) else conv
+    return None if min(channels) < MIN_CHANNELS or any(c % lanes for c in channels) else (conv, pool)
+
+
+def _halves(layer: Layer) -> bool:
+    """Whether it is MaxPool 2x2 of stride 2 that takes nothing from outside the image."""
+    x = layer.inputs[0] if layer.op == "MaxPool" and len(layer.results) == 1 else None
+    if x is None or not x.is_static or len(x.static_shape) != 4:
+        return False
+    attrs, sides = layer.attrs, x.static_shape[2:]
+    geometry = (attrs.get(name) or default for name, default in (("strides", [1, 1]), ("dilations", [1, 1])))
+    even = all(size % 2 == 0 for size in sides)
+    return (
+        list(attrs["kernel_shape"]) == [2, 2]
+        and [list(numbers) for numbers in geometry] == [[2, 2], [1, 1]]
+        and not any(attrs.get("pads") or ())
+        and min(sides) >= 2
+        and (even or (not attrs.get("ceil_mode") and attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")))
+    )
+
+
+def _may_pool(epilogue: Epilogue) -> bool:
+    return epilogue.residual is None and activation_kind(epilogue.activation) in MONOTONE
 
 
 class Winograd(Routine):
-    """Conv 3x3 [+ Add] [+ activation], float32; the parameter ``m`` is the tile's side."""
+    """Conv 3x3 [+ Add] [+ activation] [+ MaxPool 2x2], float32; the parameter ``m`` is the tile's side."""
 
     name = "cpu/winograd"
 
     def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
-        return epilogue_regions(graph, exit, ("Conv",))
+        yield from epilogue_regions(graph, exit, ("Conv",))
+        x = exit.inputs[0] if _halves(exit) else None
+        inner = None if x is None else graph.producers.get(x)
+        if inner is not None:
+            for layers in epilogue_regions(graph, inner, ("Conv",)):
+                if Region(graph, (*layers, exit)).is_legal():
+                    yield (*layers, exit)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        conv = _conv_of(region, lanes_of(target))
-        if conv is None:
+        found = _filter_of(region, lanes_of(target))
+        if found is None:
             return
+        conv, _ = found
         for m, accuracy in ACCURACY.items():
             n = m + TAPS - 1
             tiles = math.prod(_tiles(conv, m)) * conv.window.dilations[0] ** 2 * conv.window.batch
@@ -68,9 +104,9 @@ class Winograd(Routine):
                 yield Offer(inputs, (NHWC_F32,), {"m": m}, accuracy=accuracy, flops=flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        conv = _conv_of(region, lanes_of(target))
-        assert conv is not None
-        return _kernel(conv, int(offer.params["m"]), target)
+        found = _filter_of(region, lanes_of(target))
+        assert found is not None
+        return _kernel(*found, int(offer.params["m"]), target)
 
 
 def _tiles(conv: Convolution, m: int) -> tuple[int, int]:
@@ -79,7 +115,7 @@ def _tiles(conv: Convolution, m: int) -> tuple[int, int]:
     return -(-conv.window.out[0] // step), -(-conv.window.out[1] // step)
 
 
-def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
+def _kernel(conv: Convolution, pool: int, m: int, target: Target) -> NativeKernel:
     isa, window = isa_of(target), conv.window
     lanes, n = lanes_of(target), m + TAPS - 1
     channels, out_channels = window.channels, conv.out_channels
@@ -98,6 +134,7 @@ def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
         narrow_pieces=NARROW_ROWS,
         act=activation_kind(activation),
         residual=residual is not None,
+        pool=pool,
     )
     bytes_a_tile = 4 * n * n * (channels + out_channels)
     filter_bytes = 4 * n * n * channels * out_channels
@@ -115,7 +152,8 @@ def _kernel(conv: Convolution, m: int, target: Target) -> NativeKernel:
     bias = np.zeros(out_channels, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
     args: list[Argument] = [
         *(In(0), _filters(conv, m, panels), aligned(bias), None if residual is None else In(residual), Out(0)),
-        *(aligned(np.array(panels.starts, np.int64)), *window.size, channels, *window.pads[:2], *window.out),
+        *(aligned(np.array(panels.starts, np.int64)), *window.size, channels, *window.pads[:2]),
+        *(size // pool for size in window.out),
         *(out_channels, tiles_y, tiles_x, block, blocks, splits, stretch, len(panels.starts), panels.wide),
         *(channels, position, sums, dilation, activation.p0, activation.p1),
     ]

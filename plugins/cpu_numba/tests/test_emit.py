@@ -38,9 +38,9 @@ KERNELS = [
     Kernel("conv", "rows", {"source": "pointwise", **ROWS}),
     Kernel("conv", "rows", {"source": "runs", **ROWS}),
     Kernel("conv", "rows", {"source": "planar", **ROWS, "masked": True}),
-    Kernel("winograd", "winograd", {"m": 2, "r": 3, "act": "gelu", "residual": False}),
-    Kernel("winograd", "winograd", {"m": 4, "r": 3, "act": "swish", "residual": True}),
-    Kernel("winograd", "winograd", {"m": 6, "r": 3, "act": "relu", "residual": False}),
+    Kernel("winograd", "winograd", {"m": 2, "r": 3, "act": "gelu", "residual": False, "pool": 1}),
+    Kernel("winograd", "winograd", {"m": 4, "r": 3, "act": "swish", "residual": True, "pool": 1}),
+    Kernel("winograd", "winograd", {"m": 6, "r": 3, "act": "relu", "residual": False, "pool": 2}),
 ]
 FMA = {"avx512": "vfmadd", "avx2": "vfmadd", "sse": "mulps", "neon": "fmla"}
 CHOICES = [(isa, tile) for isa, tiles in TILES.items() for tile in tiles]

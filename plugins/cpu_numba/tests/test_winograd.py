@@ -52,6 +52,38 @@ def test_winograd(batch: int, cin: int, cout: int, size: tuple[int, int], pads: 
     assert {o.params["m"] for name, o in made if name == "cpu/winograd"} >= {2}
 
 
+@pytest.mark.parametrize("tail", [(), ("Relu",), ("Sigmoid",)])
+@pytest.mark.parametrize("size", [(12, 12), (13, 9), (14, 27), (8, 2)])
+def test_pooled(size: tuple[int, int], tail: tuple[str, ...]) -> None:
+    """The largest of 2x2 is taken inside a tile; an odd last row or column is nobody's."""
+    names = ["c", "d", "y"]
+    nodes = [node("Conv", "xwb", "c", pads=[1] * 4)]
+    nodes += [node(kind, names[i], names[i + 1]) for i, kind in enumerate(tail)]
+    nodes += [node("MaxPool", names[len(tail)], "p", kernel_shape=[2, 2], strides=[2, 2])]
+    constants = {"w": random(24, 16, 3, 3), "b": random(24, seed=1)}
+    made = check(nodes, {"x": random(2, 16, *size)}, constants, expect=["cpu/winograd"])
+    assert {o.params["m"] for name, o in made if name == "cpu/winograd"} >= {2}
+
+
+@pytest.mark.parametrize(
+    "pool, tail, size",
+    [
+        ({"strides": [1, 1]}, "Relu", 12),
+        ({"pads": [1, 1, 0, 0]}, "Relu", 12),
+        ({"kernel_shape": [3, 3]}, "Relu", 12),
+        ({"ceil_mode": 1}, "Relu", 13),
+        ({"auto_pad": "SAME_UPPER"}, "Relu", 13),
+        ({}, "HardSwish", 12),
+    ],
+)
+def test_what_cannot_be_pooled_inside_a_tile(pool: dict[str, object], tail: str, size: int) -> None:
+    attrs = {"kernel_shape": [2, 2], "strides": [2, 2], **pool}
+    nodes = [node("Conv", "xw", "c", pads=[1] * 4), node(tail, "c", "r"), node("MaxPool", "r", "y", **attrs)]
+    graph = graph_of(nodes, {"x": random(1, 16, size, size)}, {"w": random(16, 16, 3, 3)})
+    ends = {region.layers[-1].op for routine, region, _ in offers_of(graph) if routine.name == "cpu/winograd"}
+    assert "Conv" in ends and "MaxPool" not in ends
+
+
 @pytest.mark.parametrize("dilation, size", [(2, (12, 9)), (2, (3, 5)), (3, (7, 16)), (5, (24, 4))])
 def test_dilated(dilation: int, size: tuple[int, int]) -> None:
     nodes = [node("Conv", "xwb", "c", pads=[dilation] * 4, dilations=[dilation] * 2), node("Relu", "c", "y")]

@@ -6,11 +6,12 @@ the outer loop of the products, so every transformed filter is read once a block
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import reduce
 
 from softneuro_cpu_numba.cook_toom import Matrix, small_vectors, transform
-from softneuro_cpu_numba.emit.emitter import Emitter, Value
+from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
 from softneuro_cpu_numba.emit.tile import Finish, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
 
@@ -21,7 +22,12 @@ ARGUMENTS = (
     *("ld_v", "position", "sums", "dilation"),
 )
 """Then p0 and p1. ``block`` tiles a task, ``blocks`` of them an image; ``ld_v`` and ``position`` are the floats between
-two tiles and two positions of the transformed input, ``sums`` between two positions of the products."""
+two tiles and two positions of the transformed input, ``sums`` between two positions of the products; ``rows`` and
+``columns`` of what is written, which is half of the convolution's where it is pooled."""
+
+WRITE_AHEAD = 32
+"""Floats between what is written and what is asked for to be written next: results are new memory, a tile's pixels far
+apart, and a store that misses holds up those behind it. 64 channels at 224x224: 13.0 ms with it, 13.6 without."""
 
 
 @emitted
@@ -34,8 +40,10 @@ def winograd(
     narrow_pieces: Sequence[int],
     act: str,
     residual: bool,
+    pool: int,
 ) -> None:
-    """y = conv(x, w) + bias, + residual, activated; stride 1, m x m outputs a tile, r x r taps.
+    """y = conv(x, w) + bias, + residual, activated; stride 1, m x m outputs a tile, r x r taps. ``pool``: of each
+    pool x pool outputs of a tile the largest.
 
     A dilated convolution is a plain one on each of dilation x dilation interleaved grids; a tile belongs to one grid.
 
@@ -57,14 +65,17 @@ def winograd(
     grid, step = e.mul(a["tiles_y"], a["tiles_x"]), a["dilation"]
     tiles = e.mul(grid, step, step)
 
-    def place(number: Value) -> tuple[Value, Value]:
+    def place(number: Value, side: int) -> tuple[Value, Value]:
+        """Row and column a tile begins at where it covers side x side pixels."""
         phase, rest = e.divmod(number, grid)
         (ty, tx), (py, px) = e.divmod(rest, a["tiles_x"]), e.divmod(phase, step)
-        return e.add(e.mul(ty, step, m), py), e.add(e.mul(tx, step, m), px)
+        return e.add(e.mul(ty, step, side), py), e.add(e.mul(tx, step, side), px)
+
+    side = m // pool
 
     def fitting(size: Value, begin: Value) -> Value:
-        """How many of a tile's m outputs lie inside."""
-        return e.smaller(m, e.b.sdiv(e.add(e.sub(size, begin), e.sub(step, 1)), step))
+        """How many of a tile's ``side`` results lie inside."""
+        return e.smaller(side, e.b.sdiv(e.add(e.sub(size, begin), e.sub(step, 1)), step))
 
     def task(number: Value) -> None:
         image, rest = e.divmod(number, per_image)
@@ -74,7 +85,7 @@ def winograd(
         x_image = e.at(x, e.mul(image, a["height"], a["width"], a["channels"]))
 
         def forward(tile: Value) -> None:
-            row, column = place(e.add(first, tile))
+            row, column = place(e.add(first, tile), m)
             row, column = e.sub(row, a["top"]), e.sub(column, a["left"])
             source, pitch, pixel = _whole_or_patch(e, a, n, x_image, row, column, patch)
             out = e.at(data, e.mul(tile, a["ld_v"]))
@@ -122,27 +133,38 @@ def winograd(
         high = e.add(last, e.b.select(in_wide, e.i(vectors * e.lanes), e.i(e.lanes)))
 
         def back(tile: Value) -> None:
-            row, column = place(e.add(first, tile))
+            row, column = place(e.add(first, tile), side)
             rows, columns = fitting(a["rows"], row), fitting(a["columns"], column)
             pixel = e.add(e.mul(e.add(e.mul(image, a["rows"]), row), a["columns"]), column)
             source = e.at(products, e.mul(tile, a["out_channels"]))
+            down, right = e.mul(step, a["columns"], a["out_channels"]), e.mul(step, a["out_channels"])
 
-            def lanes(c: Value) -> None:
-                _backward(e, t.at, e.at(source, c), a["sums"], small)
-                shift = e.load(bias, c)
+            def put(value: Value, c: Value, i: Index, j: Index) -> None:
+                spot = e.add(e.mul(pixel, a["out_channels"]), e.mul(i, down), e.mul(j, right), c)
+                finish.store(e, e.b.fadd(value, e.load(bias, c)), y, spot)
+                e.prefetch(y, e.add(spot, WRITE_AHEAD), write=True)
+
+            def whole(c: Value) -> None:
+                for i, j, value in _backward(e, t.at, e.at(source, c), a["sums"], small, pool):
+                    put(value, c, i, j)
+
+            def some(c: Value) -> None:
+                for i, j, value in _backward(e, t.at, e.at(source, c), a["sums"], small, pool):
+                    e.store(value, small, (i * side + j) * e.lanes)
 
                 def store_row(i: Value) -> None:
-                    base = e.add(e.mul(e.add(pixel, e.mul(i, step, a["columns"])), a["out_channels"]), c)
-
                     def store(j: Value) -> None:
-                        value = e.b.fadd(e.load(small, e.mul(e.add(e.mul(i, m), j), e.lanes)), shift)
-                        finish.store(e, value, y, e.add(base, e.mul(j, step, a["out_channels"])))
+                        put(e.load(small, e.mul(e.add(e.mul(i, side), j), e.lanes)), c, i, j)
 
                     e.loop(columns, store)
 
                 e.loop(rows, store_row)
 
-            e.loop(high, lanes, step=e.lanes, first=low)
+            def every(body: Callable[[Value], None]) -> tuple[()]:
+                return _done(e.loop(high, body, step=e.lanes, first=low))
+
+            inside = e.b.and_(_same(e, rows, side), _same(e, columns, side))
+            e.when(inside, lambda: every(whole), lambda: every(some))
 
         e.loop(count, back)
 
@@ -188,7 +210,11 @@ def _whole_or_patch(
     return e.when(inside, lambda: [here(row, column), pitch, e.mul(channels, step)], copied)
 
 
-def _done(_: None) -> tuple[()]:
+def _same(e: Emitter, x: Value, y: Index) -> Value:
+    return e.b.icmp_signed("==", x, e.i(y))
+
+
+def _done(_: object) -> tuple[()]:
     return ()
 
 
@@ -212,17 +238,23 @@ def _forward(
             e.store(value, e.at(out, e.mul(position, i * n + j)))
 
 
-def _backward(e: Emitter, at: Matrix, source: Value, position: Value, small: Value) -> None:
-    """AT m A of one vector of channels: m x m vectors into ``small``, columns first into what lies behind them."""
+def _backward(
+    e: Emitter, at: Matrix, source: Value, position: Value, small: Value, pool: int
+) -> Iterator[tuple[int, int, Value]]:
+    """AT m A of one vector of channels, columns first, into what lies behind m * m vectors of ``small``: row, column
+    and value of each result, of which ``pool`` x ``pool`` make one."""
     n, m = len(at[0]), len(at)
     columns = e.at(small, m * m * e.lanes)
     for j in range(n):
         column = [e.load(e.at(source, e.mul(position, i * n + j))) for i in range(n)]
         for i, value in enumerate(apply(e, at, column)):
             e.store(value, columns, (i * n + j) * e.lanes)
-    for i in range(m):
-        for j, value in enumerate(apply(e, at, [e.load(columns, (i * n + k) * e.lanes) for k in range(n)])):
-            e.store(value, small, (i * m + j) * e.lanes)
+    for top in range(0, m, pool):
+        rows = [
+            apply(e, at, [e.load(columns, (i * n + k) * e.lanes) for k in range(n)]) for i in range(top, top + pool)
+        ]
+        for left in range(0, m, pool):
+            yield top // pool, left // pool, reduce(e.maximum, (v for row in rows for v in row[left : left + pool]))
 
 
 def apply(e: Emitter, matrix: Matrix, vector: Sequence[Value]) -> list[Value]:
