@@ -80,8 +80,7 @@ def test_what_cannot_be_pooled_inside_a_tile(pool: dict[str, object], tail: str,
     attrs = {"kernel_shape": [2, 2], "strides": [2, 2], **pool}
     nodes = [node("Conv", "xw", "c", pads=[1] * 4), node(tail, "c", "r"), node("MaxPool", "r", "y", **attrs)]
     graph = graph_of(nodes, {"x": random(1, 16, size, size)}, {"w": random(16, 16, 3, 3)})
-    ends = {region.layers[-1].op for routine, region, _ in offers_of(graph) if routine.name == "cpu/winograd"}
-    assert "Conv" in ends and "MaxPool" not in ends
+    assert "cpu/winograd" not in {routine.name for routine, _, _ in offers_of(graph)}
 
 
 @pytest.mark.parametrize("dilation, size", [(2, (12, 9)), (2, (3, 5)), (3, (7, 16)), (5, (24, 4))])
