@@ -92,7 +92,7 @@ _Row = tuple[CostKey, Cost]
 
 
 class CostDatabase:
-    """Costs by key and context. One commit per ``put``; safe with several processes on one file.
+    """Costs by key and context. One commit per ``put`` or ``put_many``; safe with several processes on one file.
 
     ``path`` None means the file in :func:`cache_folder`; ``":memory:"`` keeps nothing. A file that cannot be written
     is read; one that is damaged is moved aside; while it is locked or the disk is full, new costs wait in memory and
@@ -142,7 +142,11 @@ class CostDatabase:
 
     def put(self, key: CostKey, cost: Cost) -> None:
         """Stores one cost under its key and context, for good when this returns (in memory if the file refuses)."""
-        self._waiting[key, cost.context] = cost
+        self.put_many({key: cost})
+
+    def put_many(self, costs: Mapping[CostKey, Cost]) -> None:
+        """Stores them in one transaction: all or none."""
+        self._waiting |= {(key, cost.context): cost for key, cost in costs.items()}
         self._flush()
 
     def _flush(self) -> None:

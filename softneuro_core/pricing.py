@@ -15,6 +15,7 @@ from softneuro_core.catalog import Catalog
 from softneuro_core.costs import Cost, CostDatabase
 from softneuro_core.graph import Graph, Layer
 from softneuro_core.plan import Plan
+from softneuro_core.profiling import whole_plans
 from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.profiling.jobs import AdapterJob, Job, KernelJob
 from softneuro_core.profiling.keys import CostKey, adapter_key, cost_key
@@ -154,8 +155,16 @@ class Pricing:
         return max(1, round(cost.time_ns * self._clocks.get(cost.clock, 1.0)))
 
     def run_in_place(self, plan: Plan) -> InPlace | None:
-        """The plan run whole in the worker with a timer at every step; None (and a note) if it cannot be run."""
-        return self._open().run_in_place(plan)
+        """The plan run whole in the worker with a timer at every step, or what was seen when it was run before; None
+        (and a note) if it cannot be run."""
+        keys = whole_plans.keys_of(plan, self._found.graph, self._catalog, self._threads)
+        if (known := whole_plans.recall(self._database, keys)) is not None:
+            return known
+        seen = self._open().run_in_place(plan)
+        if seen is None:
+            return None
+        whole_plans.remember(self._database, keys, seen)
+        return whole_plans.recall(self._database, keys)
 
 
 def _captured_count(layer: Layer, body: Graph) -> int:

@@ -17,6 +17,7 @@ from softneuro_core.graph import Graph
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.pricing import Correction, Pricing, corrected
 from softneuro_core.profiling.in_place import InPlace
+from softneuro_core.profiling.whole_plans import choice
 from softneuro_core.progress import Progress, Silent
 from softneuro_core.selection import Formulation, Price, Prices, chosen_candidates, chosen_conversions, formulate
 from softneuro_core.tuner import Selection, Tuner
@@ -188,33 +189,23 @@ def explain_infeasible(error: SelectionError, form: Formulation) -> SelectionErr
 def _settle_in_place(found: Candidates, prices: Prices, task: _Task, first: Tuned, pricing: Pricing) -> Tuned:
     """Decision 5: run the plan whole; where a step disagrees with its isolated time, correct all its like and select
     again, at most four rounds, never back to a plan already tried. The one with the fastest whole run is kept."""
-    tried: dict[tuple[Any, ...], Tuned] = {}
+    tried: dict[str, Tuned] = {}
     ratios: dict[Correction, float] = {}
     current = first
     for number in range(1, IN_SITU_ROUNDS + 1):
         seen = pricing.run_in_place(current.plan)
         if seen is None:  # told in the progress notes; the isolated answer stands
             break
-        tried[_choice(current.plan)] = _as_seen(current, prices, seen)
+        tried[repr(choice(current.plan))] = _as_seen(current, prices, seen)
         task.progress.note(f"in place, round {number}: {seen.whole_us:,.1f} us a run")
         fresh = _disagreements(current, prices, seen)
         if not fresh or _is_over(task):
             break
         ratios |= fresh
         current = _select(found, corrected(prices, ratios), task, first.plan.bodies, first.bodies)
-        if _choice(current.plan) in tried:
+        if repr(choice(current.plan)) in tried:
             break
     return min(tried.values(), key=lambda t: t.plan.predictions["best_us"], default=first)
-
-
-def _choice(plan: Plan) -> tuple[Any, ...]:
-    """What the plan chose, without its times."""
-    return tuple(
-        (s.value, s.adapter, s.src, s.dst)
-        if isinstance(s, AdapterStep)
-        else (s.layers, s.routine, s.inputs, s.outputs, repr(sorted(s.params.items())))
-        for s in plan.steps
-    )
 
 
 def _disagreements(tuned: Tuned, isolated: Prices, seen: InPlace) -> dict[Correction, float]:

@@ -36,6 +36,7 @@ class InPlace:
     best_us: float
     step_us: Sequence[float]
     spread_us: Sequence[float]
+    runs: int
 
 
 def request(plan: Plan, places: Mapping[str, Sequence[str]]) -> dict[str, Any]:
@@ -72,6 +73,7 @@ def measure(executable: Executable, arrays: Sequence[Any]) -> InPlace:
         min(whole) / 1000,
         [statistics.median(column) / 1000 for column in columns],
         [_half_range(column) / 1000 for column in columns],
+        len(whole),
     )
 
 

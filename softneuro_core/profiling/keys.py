@@ -70,7 +70,7 @@ def cost_key(region: Region, routine: str, offer: Offer, catalog: Catalog, threa
             "params": dict(offer.params),
             "strided": sorted(offer.strided),
             "constants": "far" if constants_are_far(constants_nbytes(region.graph)) else "near",
-            **_circumstances(routine, used, catalog, threads),
+            **circumstances(routine, used, catalog, threads),
         }
     )
 
@@ -91,12 +91,13 @@ def adapter_key(
             "routine": adapter.name,
             "value": _value_signature(value, "in"),
             "specs": [[str(src)], [str(dst)]],
-            **_circumstances(adapter.name, {src.device, dst.device}, catalog, threads),
+            **circumstances(adapter.name, {src.device, dst.device}, catalog, threads),
         }
     )
 
 
-def _circumstances(routine: str, devices: Iterable[str], catalog: Catalog, threads: int) -> dict[str, Any]:
+def circumstances(routine: str, devices: Iterable[str], catalog: Catalog, threads: int) -> dict[str, Any]:
+    """What a cost holds for besides what is computed: method, the plugin's code, threads, machine, libraries."""
     owner = catalog.owners.get(routine)
     return {
         "method": METHOD,

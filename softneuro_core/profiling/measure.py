@@ -40,6 +40,8 @@ class Effort:
     hopeless: float = 3.0
     sample_ns: int = 20_000
     """Work in one sample at least: far above the clock's resolution."""
+    long_ns: int = 50_000_000
+    """One run as long as this is enough to give a candidate up."""
     cap_ns: int = 400_000_000
     """Sampling stops after this, with ``first_look`` samples at least ..."""
     hard_cap_ns: int = 3_000_000_000
@@ -171,7 +173,7 @@ def _sample(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[f
         first = [rig.linked(case.link, case.target, [copy]) for copy in _spread(len(rig.calls), 2)]
         awaken(first[0])
         once = min(timed(run, 1) for run in first)
-        if best_ns is not None and once > 10 * effort.hopeless * best_ns and once > 1_000_000:
+        if best_ns is not None and _is_hopeless(once, effort, best_ns):
             return [once]
         wanted = math.ceil(effort.sample_ns / once)
         batch = min(wanted, len(rig.calls))
@@ -186,6 +188,12 @@ def _sample(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[f
             if len(samples) == effort.first_look and best_ns and min(samples) > effort.hopeless * best_ns:
                 break
     return samples
+
+
+def _is_hopeless(first_ns: float, effort: Effort, best_ns: int) -> bool:
+    """Whether one run says enough: a long one noise does not make several times longer, a short one far behind."""
+    behind = first_ns / (effort.hopeless * best_ns)
+    return (behind > 10 and first_ns > 1_000_000) or (behind > 1 and first_ns > effort.long_ns)
 
 
 def _devices(case: Case) -> set[Device]:
@@ -214,6 +222,8 @@ def _sample_streamed(case: Case, rig: Rig, effort: Effort, best_ns: int | None) 
             begin = clock.now_ns()
             run()
             samples.append(max(clock.now_ns() - begin, 0.5))
+            if best_ns is not None and _is_hopeless(samples[0], effort, best_ns):
+                break
             spent = time.perf_counter_ns() - started
             if spent > effort.hard_cap_ns or (spent > effort.cap_ns and len(samples) >= effort.first_look):
                 break

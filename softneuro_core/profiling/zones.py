@@ -42,32 +42,49 @@ class Slot:
     def container_bytes(self) -> int:
         return math.prod(self.container) * self.buffer.dtype.itemsize
 
-    def _raw(self) -> Buffer:
-        whole = self.front + self.container_bytes + self.back
-        return self.buffer.device.buffer(self.buffer.memory, self.start - self.front, (whole,), np.dtype(np.uint8))
+    @property
+    def _whole(self) -> bool:
+        """Whether contents, maybe large, are read and written with their zones: for their border, or because the
+        device has no view of a zone alone."""
+        has_border = math.prod(self.container) != math.prod(self.buffer.shape)
+        return has_border or not self.buffer.device.supports_views
+
+    def _bytes(self, start: int, count: int) -> Buffer:
+        return self.buffer.device.buffer(self.buffer.memory, start, (count,), np.dtype(np.uint8))
 
     def fill_zones(self) -> None:
-        """Writes the pattern over zones, border and contents; the contents are written after it."""
-        raw = self._raw()
-        self.buffer.device.upload(raw, np.full(raw.shape, ZONE_BYTE, np.uint8))
+        """Writes the pattern over zones and border, maybe over the contents too: they are written after it."""
+        first, end = self.start - self.front, self.start + self.container_bytes
+        parts = [(first, end + self.back)] if self._whole else [(first, self.start), (end, end + self.back)]
+        for start, stop in parts:
+            if stop > start:
+                pattern = np.full(stop - start, ZONE_BYTE, np.uint8)
+                self.buffer.device.upload(self._bytes(start, stop - start), pattern)
 
     def damage(self) -> str | None:
         """What was written outside the tensor, or None."""
-        raw = self._raw()
-        seen = np.empty(raw.shape, np.uint8)
-        self.buffer.device.download(raw, seen)
-        for part, where in (
-            (seen[: self.front], "before its start"),
-            (seen[len(seen) - self.back :], "behind its end"),
-        ):
-            if (written := int(np.count_nonzero(part != ZONE_BYTE))) and part.size:
+        first, end = self.start - self.front, self.start + self.container_bytes
+        if self._whole:
+            seen = self._read(first, end + self.back)
+            before, body, behind = np.split(seen, [self.front, self.front + self.container_bytes])
+        else:
+            before, body, behind = self._read(first, self.start), None, self._read(end, end + self.back)
+        for part, where in ((before, "before its start"), (behind, "behind its end")):
+            if written := int(np.count_nonzero(part != ZONE_BYTE)):
                 return f"{self.label}: {written} bytes {where} were overwritten"
-        body = seen[self.front : self.front + self.container_bytes]
-        body = body.reshape((*self.container, self.buffer.dtype.itemsize)).copy()
+        if body is None:
+            return None
+        body = body.reshape((*self.container, self.buffer.dtype.itemsize))
         body[self.inner] = ZONE_BYTE
         if written := int(np.count_nonzero(body != ZONE_BYTE)):
             return f"{self.label}: {written} bytes of the border around it were overwritten"
         return None
+
+    def _read(self, start: int, stop: int) -> np.ndarray:
+        seen = np.empty(stop - start, np.uint8)
+        if stop > start:
+            self.buffer.device.download(self._bytes(start, stop - start), seen)
+        return seen
 
 
 def poison(shape: Sequence[int], dtype: np.dtype, byte: int = POISON_BYTE) -> np.ndarray:

@@ -148,7 +148,7 @@ def ignores_strides(region: Region, wrong: bool) -> Kernel:
 
 def wants_even_lines(region: Region, wrong: bool) -> Kernel:
     def call(inputs: Sequence[Any], outputs: Sequence[Any]) -> Callable[[], None]:
-        x, y, odd = inputs[0].array, outputs[0].array, inputs[0].address % 128 != 0
+        x, y, odd = inputs[0].array, outputs[0].array, inputs[0].offset % 128 != 0
         return lambda: np.maximum(x, np.float32(0.25) if wrong and odd else ZERO, out=y)
 
     return BindKernel(call)
