@@ -11,6 +11,7 @@ import argparse
 import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def main() -> int:
     return min(missed, 1)
 
 
-def idle(run) -> float:  # type: ignore[no-untyped-def]
+def idle(run: Callable[[], object]) -> float:
     """Milliseconds of processor time a second that this process takes after a run."""
     run()
     time.sleep(0.5)  # the other engine's threads go to sleep as well

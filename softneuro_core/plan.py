@@ -39,6 +39,10 @@ class KernelStep:
     def name(self) -> str:
         return "+".join(self.layers)
 
+    @property
+    def author(self) -> str:
+        return self.routine
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterStep:
@@ -54,6 +58,10 @@ class AdapterStep:
     @property
     def name(self) -> str:
         return f"{self.value} -> {self.dst}"
+
+    @property
+    def author(self) -> str:
+        return self.adapter
 
 
 Step = KernelStep | AdapterStep
@@ -88,6 +96,11 @@ class Plan:
     @property
     def kernel_steps(self) -> tuple[KernelStep, ...]:
         return tuple(s for s in self.steps if isinstance(s, KernelStep))
+
+    @property
+    def authors(self) -> frozenset[str]:
+        """Names of all routines, adapters and plugins' operators in this plan and its bodies."""
+        return frozenset(self.routines).union(*(body.authors for body in self.bodies.values()))
 
     @property
     def plugins(self) -> frozenset[str]:

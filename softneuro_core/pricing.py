@@ -157,14 +157,14 @@ class Pricing:
     def run_in_place(self, plan: Plan) -> InPlace | None:
         """The plan run whole in the worker with a timer at every step, or what was seen when it was run before; None
         (and a note) if it cannot be run."""
-        keys = whole_plans.keys_of(plan, self._found.graph, self._catalog, self._threads)
-        if (known := whole_plans.recall(self._database, keys)) is not None:
+        rows = whole_plans.Rows.of(plan, self._catalog, self._threads)
+        if (known := whole_plans.recall(self._database, rows)) is not None:
             return known
         seen = self._open().run_in_place(plan)
         if seen is None:
             return None
-        whole_plans.remember(self._database, keys, seen)
-        return whole_plans.recall(self._database, keys)
+        whole_plans.remember(self._database, rows, seen)
+        return whole_plans.recall(self._database, rows)
 
 
 def _captured_count(layer: Layer, body: Graph) -> int:

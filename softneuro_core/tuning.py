@@ -196,14 +196,14 @@ def _settle_in_place(found: Candidates, prices: Prices, task: _Task, first: Tune
         seen = pricing.run_in_place(current.plan)
         if seen is None:  # told in the progress notes; the isolated answer stands
             break
-        tried[repr(choice(current.plan))] = _as_seen(current, prices, seen)
+        tried[choice(current.plan)] = _as_seen(current, prices, seen)
         task.progress.note(f"in place, round {number}: {seen.whole_us:,.1f} us a run")
         fresh = _disagreements(current, prices, seen)
         if not fresh or _is_over(task):
             break
         ratios |= fresh
         current = _select(found, corrected(prices, ratios), task, first.plan.bodies, first.bodies)
-        if repr(choice(current.plan)) in tried:
+        if choice(current.plan) in tried:
             break
     return min(tried.values(), key=lambda t: t.plan.predictions["best_us"], default=first)
 

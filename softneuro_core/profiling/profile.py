@@ -155,7 +155,7 @@ class Profiler:
         try:
             if len(places) < len(inputs):
                 raise PluginError("there are no values for some inputs")
-            bench = self._bench_for(_authors(plan))
+            bench = self._bench_for(plan.authors)
             answer = bench.request(in_place.request(plan, places), in_place.TIMEOUT_S)
         except (WorkerLost, PluginError) as lost:
             answer = {"failed": str(lost)}
@@ -329,11 +329,6 @@ def profile(
         isolate=isolate,
     ) as profiler:
         return profiler.measure(jobs, deadline=deadline)
-
-
-def _authors(plan: Plan) -> set[str]:
-    """Every routine and adapter a plan and its bodies name."""
-    return set(plan.routines).union(*(_authors(body) for body in plan.bodies.values()))
 
 
 def _remove_stale() -> None:

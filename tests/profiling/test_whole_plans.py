@@ -14,7 +14,7 @@ from softneuro_core.graph import Graph
 from softneuro_core.importer import load
 from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.profiling.profile import Profiler
-from softneuro_core.profiling.whole_plans import keys_of, recall, remember
+from softneuro_core.profiling.whole_plans import Rows, recall, remember
 from softneuro_core.tuning import tune
 
 
@@ -46,21 +46,21 @@ def test_a_plan_chosen_again_is_not_run_again(graph: Graph, tmp_path: Path, monk
 def test_another_plan_graph_or_thread_count_is_another_key(graph: Graph) -> None:
     catalog = load_plugins(only=())
     plan = tune(graph, threads=1, catalog=catalog, budget_s=0)
-    keys = keys_of(plan, graph, catalog, 1)
+    keys = Rows.of(plan, catalog, 1).keys
     assert len(keys) == len(plan.steps) + 1 == len(set(keys))
     other = two("Relu", "Tanh")
     other_plan = tune(other, threads=1, catalog=catalog, budget_s=0)
-    assert not {*keys} & {*keys_of(plan, graph, catalog, 2), *keys_of(other_plan, other, catalog, 1)}
+    assert not {*keys} & {*Rows.of(plan, catalog, 2).keys, *Rows.of(other_plan, catalog, 1).keys}
 
 
 def test_what_is_remembered_is_recalled_whole_or_not_at_all(graph: Graph) -> None:
     catalog = load_plugins(only=())
     plan = tune(graph, threads=1, catalog=catalog, budget_s=0)
-    keys = keys_of(plan, graph, catalog, 1)
-    steps = [float(us) for us in np.arange(1, len(keys))]
+    rows = Rows.of(plan, catalog, 1)
+    steps = [float(us) for us in np.arange(1, len(rows.keys))]
     seen = InPlace(12.5, 11.25, steps, [0.5] * len(steps), 9)
     with CostDatabase(":memory:") as database:
-        assert recall(database, keys) is None
-        remember(database, keys, seen)
-        assert recall(database, keys) == seen
-        assert recall(database, [*keys, *keys_of(plan, graph, catalog, 3)[:1]]) is None
+        assert recall(database, rows) is None
+        remember(database, rows, seen)
+        assert recall(database, rows) == seen
+        assert recall(database, Rows([*rows.keys, *Rows.of(plan, catalog, 3).keys[:1]], rows.context)) is None

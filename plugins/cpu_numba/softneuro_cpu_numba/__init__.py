@@ -64,10 +64,10 @@ def softneuro_link(target: Target, calls: Sequence[Call]) -> Callable[[], None] 
 
 
 def softneuro_conformance_cases() -> list[Case]:
-    """What the kit's own cases do not reach: depthwise convolution in float16, attention, bottlenecks."""
+    """What the kit's own cases do not reach: depthwise convolution in float16, attention."""
     from softneuro_core.testing.case import Const, normal, single
-    from softneuro_cpu_numba import attention, expand_depthwise
+    from softneuro_cpu_numba import attention
 
     x, w = normal(2, 8, 9, 7, dtype="float16"), Const(normal(8, 1, 3, 3, dtype="float16"))
     half = single("depthwise-float16", "Conv", x, w, group=8, pads=[1, 1, 1, 1])
-    return [half, *attention.conformance_cases(), *expand_depthwise.conformance_cases()]
+    return [half, *attention.conformance_cases()]

@@ -14,7 +14,9 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -153,8 +155,7 @@ def crew_of(threads: int) -> Crew:
 def yield_address() -> int:
     """Address of the system's function that lets another thread have the core."""
     library = ctypes.windll.kernel32 if sys.platform == "win32" else ctypes.CDLL(None)  # type: ignore[attr-defined]
-    function = library.SwitchToThread if sys.platform == "win32" else library.sched_yield
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
+    return _address_of(library.SwitchToThread if sys.platform == "win32" else library.sched_yield)
 
 
 @cache
@@ -163,4 +164,8 @@ def _core_address() -> int:
     if not sys.platform.startswith("linux"):
         return 0
     function = getattr(ctypes.CDLL(None), "sched_getcpu", None)
-    return 0 if function is None else ctypes.cast(function, ctypes.c_void_p).value or 0
+    return 0 if function is None else _address_of(function)
+
+
+def _address_of(function: Callable[..., Any]) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]

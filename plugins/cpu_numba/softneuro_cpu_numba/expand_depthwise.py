@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,9 +22,6 @@ from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_a
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut, tile_choices
 from softneuro_cpu_numba.slides import LINE_BYTES, Columns, row_params
 from softneuro_cpu_numba.windows import NHWC_F32, Window
-
-if TYPE_CHECKING:
-    from softneuro_core.testing.case import Case
 
 BAND_BYTES = 1024 * 1024
 """Input rows of a band. Every panel reads them, at a few bytes a cycle, so they may come from the third-level cache;
@@ -208,22 +204,3 @@ def _kernel(pair: Pair, target: Target) -> NativeKernel:
         window.batch * cuts.bands * cuts.panel_tasks,
         4 * pair.rows_under(cuts.step) * window.size[1] * pitch,
     )
-
-
-def conformance_cases() -> list[Case]:
-    """For the kit: an inverted bottleneck's first half, and one with constants and no activation."""
-    from onnx.helper import make_node
-
-    from softneuro_core.testing.case import Case, normal
-
-    made = []
-    for name, channels, stride, tail in (("relu", 40, 2, "Relu"), ("plain", 3, 1, "")):
-        nodes = [
-            make_node("Conv", ["x", "w", "b"], ["e"]),
-            *([make_node(tail, ["e"], ["a"])] if tail else []),
-            make_node("Conv", ["a" if tail else "e", "v"], ["d"], group=channels, strides=[stride] * 2, pads=[1] * 4),
-            *([make_node(tail, ["d"], ["y"])] if tail else []),
-        ]
-        constants = {"w": normal(channels, 9, 1, 1), "b": normal(channels), "v": normal(channels, 1, 3, 3)}
-        made.append(Case(f"expand-depthwise-{name}", tuple(nodes), {"x": normal(2, 9, 8, 7)}, constants))
-    return made

@@ -23,7 +23,7 @@ from softneuro_cpu_numba.epilogues import Epilogue
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address, packed
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
-from softneuro_cpu_numba.windows import NHWC_F32
+from softneuro_cpu_numba.windows import NHWC_F32, window_of
 
 TAPS = 3
 ACCURACY = {2: 1e-5, 4: 5e-5, 6: 1e-4}
@@ -58,18 +58,12 @@ def _filter_of(region: Region, lanes: int) -> tuple[Convolution, int] | None:
 def _halves(layer: Layer) -> bool:
     """Whether it is MaxPool 2x2 of stride 2 that takes nothing from outside the image."""
     x = layer.inputs[0] if layer.op == "MaxPool" and len(layer.results) == 1 else None
-    if x is None or not x.is_static or len(x.static_shape) != 4:
+    if x is None or not x.is_static or not layer.results[0].is_static:
         return False
-    attrs, sides = layer.attrs, x.static_shape[2:]
-    geometry = (attrs.get(name) or default for name, default in (("strides", [1, 1]), ("dilations", [1, 1])))
-    even = all(size % 2 == 0 for size in sides)
-    return (
-        list(attrs["kernel_shape"]) == [2, 2]
-        and [list(numbers) for numbers in geometry] == [[2, 2], [1, 1]]
-        and not any(attrs.get("pads") or ())
-        and min(sides) >= 2
-        and (even or (not attrs.get("ceil_mode") and attrs.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")))
-    )
+    window = window_of(layer, x.static_shape, layer.results[0].static_shape, layer.attrs["kernel_shape"])
+    if window is None or (window.kernel, window.strides, window.dilations) != ((2, 2), (2, 2), (1, 1)):
+        return False
+    return not any(window.pads) and window.out == (window.size[0] // 2, window.size[1] // 2)
 
 
 def _may_pool(epilogue: Epilogue) -> bool:

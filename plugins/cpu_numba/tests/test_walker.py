@@ -34,11 +34,16 @@ def chain(length: int) -> tuple[list[Call], np.ndarray, np.ndarray]:
     return calls, buffers[0].array, buffers[-1].array
 
 
+def linked(threads, calls):
+    run = walker.link(target(threads), calls)
+    assert run is not None
+    return run
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])
 def test_every_step_waits_for_the_one_before(threads):
     calls, first, last = chain(12)
-    run = walker.link(target(threads), calls)
-    assert run is not None
+    run = linked(threads, calls)
     for turn in range(1, 30):
         first[:] = turn
         run()
@@ -50,8 +55,7 @@ def test_python_calls_run_in_their_place():
     middle = calls[1]
     seen = []
     calls[1] = Call(lambda: (seen.append(threading.get_ident()), middle.run())[0])
-    run = walker.link(target(2), calls)
-    assert run is not None
+    run = linked(2, calls)
     first[:] = 7
     run()
     assert (last == 7).all() and seen == [threading.get_ident()]
@@ -60,8 +64,7 @@ def test_python_calls_run_in_their_place():
 def test_one_thread_starts_no_workers():
     before = threading.active_count()
     calls, first, last = chain(2)
-    run = walker.link(target(1), calls)
-    assert run is not None
+    run = linked(1, calls)
     first[:] = 1
     run()
     assert threading.active_count() == before and (last == 1).all()
@@ -69,8 +72,7 @@ def test_one_thread_starts_no_workers():
 
 def test_workers_cost_nothing_between_runs():
     calls, first, _ = chain(2)
-    run = walker.link(target(2), calls)
-    assert run is not None
+    run = linked(2, calls)
     first[:] = 1
     run()
     sleeping(crew_of(2))
@@ -82,13 +84,12 @@ def test_workers_cost_nothing_between_runs():
 def test_two_sessions_at_the_same_time():
     """One has the crew, the other walks alone; both are right."""
     chains = [chain(6) for _ in range(2)]
-    runs = [walker.link(target(2), calls) for calls, _, _ in chains]
+    runs = [linked(2, calls) for calls, _, _ in chains]
     wrong: list[int] = []
 
     def work(number: int) -> None:
         _, first, last = chains[number]
         run = runs[number]
-        assert run is not None
         for turn in range(1, 40):
             first[:] = turn
             run()
@@ -119,8 +120,7 @@ def test_a_worker_that_comes_late_does_nothing():
 
 def test_a_run_finds_workers_awake_that_ran_just_before():
     calls, first, last = chain(2)
-    run = walker.link(target(2), calls)
-    assert run is not None
+    run = linked(2, calls)
     first[:] = 1
     run.ready()  # type: ignore[attr-defined]
     crew = crew_of(2)
@@ -142,8 +142,7 @@ def test_a_walk_is_freed_only_when_no_worker_reads_it():
     """The table of a walk goes while workers are awake; what they read next is another walk."""
     for turn in range(50):
         calls, first, last = chain(2)
-        run = walker.link(target(3), calls)
-        assert run is not None
+        run = linked(3, calls)
         first[:] = turn
         run()
         assert (last == turn).all()
@@ -164,8 +163,7 @@ def test_a_walk_that_never_ran_starts_no_crew_when_it_is_freed():
 
 def test_an_interrupt_between_two_native_calls_leaves_the_crew_usable(monkeypatch):
     calls, first, last = chain(3)
-    run = walker.link(target(2), calls)
-    assert run is not None
+    run = linked(2, calls)
     run()
     crew = crew_of(2)
 
@@ -185,8 +183,7 @@ def test_an_interrupt_between_two_native_calls_leaves_the_crew_usable(monkeypatc
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_a_crew_of_its_own():
     calls, first, last = chain(3)
-    run = walker.link(target(2), calls)
-    assert run is not None
+    run = linked(2, calls)
     first[:] = 1
     run()
     child = os.fork()
@@ -222,8 +219,7 @@ def test_a_step_without_tasks_is_skipped():
     native = calls[0].native
     assert native is not None
     calls.insert(1, native_call(native.address, native.args, 0, None, 0))
-    run = walker.link(target(2), calls)
-    assert run is not None
+    run = linked(2, calls)
     first[:] = 3
     run()
     assert (last == 3).all()

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,15 +31,12 @@ class MaxPool(SlowMaxPool):
         if len([o for o in self.onnx_node.output if o]) > 1:
             return super()._run(x, **attributes)
         kernel = attributes["kernel_shape"]
-        strides = attributes.get("strides") or [1] * len(kernel)
-        dilations = attributes.get("dilations") or [1] * len(kernel)
-        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-        pads, out = _pool_geometry(x.shape[2:], reach, strides, attributes)
+        window = _Window.of(x.shape[2:], kernel, attributes)
         lowest = -np.inf if x.dtype.kind not in "iu" else np.iinfo(x.dtype).min
-        padded = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=lowest)
+        padded = np.pad(x, [(0, 0), (0, 0), *window.pads], constant_values=lowest)
         result: Array | None = None
         for place in itertools.product(*(range(k) for k in kernel)):
-            part = padded[_window(place, dilations, strides, out)]
+            part = padded[window.under(place)]
             result = part.copy() if result is None else np.maximum(result, part, out=result)
         assert result is not None
         return (result,)
@@ -53,52 +51,58 @@ class Conv(SlowConv):
         groups, rank = attributes.get("group") or 1, x.ndim - 2
         if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
             return super()._run(x, w, bias, **attributes)  # it says what is wrong
-        strides = attributes.get("strides") or [1] * rank
-        dilations = attributes.get("dilations") or [1] * rank
-        reach = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilations, strict=True)]
-        pads, out = _pool_geometry(x.shape[2:], reach, strides, attributes)
-        padded = np.pad(x, [(0, 0), (0, 0), *pads])
+        window = _Window.of(x.shape[2:], w.shape[2:], attributes)
+        padded = np.pad(x, [(0, 0), (0, 0), *window.pads])
         matrices = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
-        result = np.zeros((x.shape[0], groups, matrices.shape[1], math.prod(out)), np.result_type(x, w))
+        result = np.zeros((x.shape[0], groups, matrices.shape[1], math.prod(window.out)), np.result_type(x, w))
         for place in itertools.product(*(range(k) for k in w.shape[2:])):
-            part = padded[_window(place, dilations, strides, out)]
+            part = padded[window.under(place)]
             part = part.reshape(x.shape[0], groups, w.shape[1], -1)
             index: tuple[Any, ...] = (..., *place)
             matrix = matrices[index]
             result += matrix[..., :1] * part if w.shape[1] == 1 else matrix @ part
-        result = result.reshape(x.shape[0], w.shape[0], *out)
+        result = result.reshape(x.shape[0], w.shape[0], *window.out)
         return (result if bias is None else result + bias.reshape(-1, *[1] * rank),)
 
 
-def _window(
-    place: Sequence[int], dilations: Sequence[int], strides: Sequence[int], out: Sequence[int]
-) -> tuple[Any, ...]:
-    """The index of one kernel position under every window."""
-    starts = [p * d for p, d in zip(place, dilations, strict=True)]
-    return (..., *(slice(b, b + (n - 1) * s + 1, s) for b, n, s in zip(starts, out, strides, strict=True)))
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A window that slides over the spatial axes: padding before and after each (enough for the last window), and
+    output sizes."""
 
+    strides: Sequence[int]
+    dilations: Sequence[int]
+    pads: Sequence[tuple[int, int]]
+    out: Sequence[int]
 
-def _pool_geometry(
-    sizes: Sequence[int], reach: Sequence[int], strides: Sequence[int], attributes: dict[str, Any]
-) -> tuple[list[tuple[int, int]], list[int]]:
-    """Padding before and after each spatial axis (enough for the last window), and output sizes."""
-    auto, rank = attributes.get("auto_pad") or "NOTSET", len(sizes)
-    given = attributes.get("pads") if auto == "NOTSET" else None
-    given = given or [0] * (2 * rank)
-    pads, out = [], []
-    for i, (size, window, stride) in enumerate(zip(sizes, reach, strides, strict=True)):
-        before, after = given[i], given[i + rank]
-        if auto in ("SAME_UPPER", "SAME_LOWER"):
-            total = max(0, (-(-size // stride) - 1) * stride + window - size)
-            before = total // 2 if auto == "SAME_UPPER" else total - total // 2
-            after = total - before
-        span = size + before + after - window
-        count = (-(-span // stride) if attributes.get("ceil_mode") else span // stride) + 1
-        if attributes.get("ceil_mode") and (count - 1) * stride >= size + before:
-            count -= 1  # a window that would start in the padding after the data
-        pads.append((before, max(after, (count - 1) * stride + window - size - before)))
-        out.append(count)
-    return pads, out
+    @staticmethod
+    def of(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]) -> _Window:
+        rank, ceil_mode = len(sizes), attributes.get("ceil_mode")
+        strides = attributes.get("strides") or [1] * rank
+        dilations = attributes.get("dilations") or [1] * rank
+        auto = attributes.get("auto_pad") or "NOTSET"
+        given = (attributes.get("pads") if auto == "NOTSET" else None) or [0] * (2 * rank)
+        pads, out = [], []
+        for i, (size, k, stride, dilation) in enumerate(zip(sizes, kernel, strides, dilations, strict=True)):
+            reach = (k - 1) * dilation + 1
+            before, after = given[i], given[i + rank]
+            if auto in ("SAME_UPPER", "SAME_LOWER"):
+                total = max(0, (-(-size // stride) - 1) * stride + reach - size)
+                before = total // 2 if auto == "SAME_UPPER" else total - total // 2
+                after = total - before
+            span = size + before + after - reach
+            count = (-(-span // stride) if ceil_mode else span // stride) + 1
+            if ceil_mode and (count - 1) * stride >= size + before:
+                count -= 1  # a window that would start in the padding after the data
+            pads.append((before, max(after, (count - 1) * stride + reach - size - before)))
+            out.append(count)
+        return _Window(strides, dilations, pads, out)
+
+    def under(self, place: Sequence[int]) -> tuple[Any, ...]:
+        """The index, in the padded array, of what one kernel position sees of every window."""
+        starts = [p * d for p, d in zip(place, self.dilations, strict=True)]
+        spans = zip(starts, self.out, self.strides, strict=True)
+        return (..., *(slice(start, start + (n - 1) * stride + 1, stride) for start, n, stride in spans))
 
 
 def _through_float32(base: type[OpRun]) -> type[OpRun]:

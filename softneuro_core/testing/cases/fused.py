@@ -89,6 +89,9 @@ def _inverted_residual() -> Iterator[Case]:
     window = Const(normal(17, 1, 3, 3, seed=3))
     pair = [expand, node("Relu", ["c"], ["r"]), slide, node("Relu", ["s"], ["y"])]
     yield chain("conv-depthwise", pair, x=normal(*X), **weights, d=window)
+    halved = node("Conv", ["c", "d"], ["y"], group=17, strides=[2, 2], pads=[1, 1, 1, 1])
+    plain = [node("Conv", ["x", "w"], ["c"]), halved]
+    yield chain("conv-depthwise-plain", plain, x=normal(2, 8, 9, 7), w=weights["w"], d=window)
     scaled = [node("Mul", ["x", "e"], ["m"]), node("Conv", ["m", "w", "b"], ["c"])]
     operands = {"x": normal(*X), "e": uniform(0.05, 1, 1, 8, 1, 1), **weights}
     yield chain("conv-scaled", [*scaled, node("Relu", ["c"], ["y"])], **operands)

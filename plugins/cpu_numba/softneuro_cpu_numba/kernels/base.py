@@ -130,10 +130,8 @@ def tile(rows: int, vectors: int, lanes: int) -> Any:
 
 
 @njit(fastmath=STRICT, inline="always")
-def exp32(x):
-    """e**x, 2 ulp, right at 0, overflow and NaN (Cephes expf, scaled in two steps)."""
-    low = np.float32(-104.0) if x < np.float32(-104.0) else x
-    z = np.float32(89.0) if low > np.float32(89.0) else low
+def _exp_parts(z):
+    """(n, r, p) with e**z = 2**n * e**r, |r| <= ln 2 / 2, and e**r = 1 + r + p r**2 (Cephes expf)."""
     n = rint32(z * np.float32(1.44269504088896341))
     r = z - n * np.float32(0.693359375)
     r = r - n * np.float32(-2.12194440e-4)
@@ -143,6 +141,15 @@ def exp32(x):
     p = p * r + np.float32(4.1665795894e-2)
     p = p * r + np.float32(1.6666665459e-1)
     p = p * r + np.float32(5.0000001201e-1)
+    return n, r, p
+
+
+@njit(fastmath=STRICT, inline="always")
+def exp32(x):
+    """e**x, 2 ulp, right at 0, overflow and NaN (Cephes expf, scaled in two steps)."""
+    low = np.float32(-104.0) if x < np.float32(-104.0) else x
+    z = np.float32(89.0) if low > np.float32(89.0) else low
+    n, r, p = _exp_parts(z)
     p = p * r * r + r + np.float32(1.0)
     whole = int_of(n)
     half = whole >> np.int32(1)
@@ -156,15 +163,7 @@ def sigmoid32(x):
     """1 / (1 + e**-x), 2e-7 relative down to x = -88 and 6e-39 below; half the work of :func:`exp32`."""
     low = np.float32(-88.0) if -x < np.float32(-88.0) else -x
     z = np.float32(88.0) if low > np.float32(88.0) else low
-    n = rint32(z * np.float32(1.44269504088896341))
-    r = z - n * np.float32(0.693359375)
-    r = r - n * np.float32(-2.12194440e-4)
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
+    n, r, p = _exp_parts(z)
     p = (p * r + np.float32(1.0)) * r + np.float32(1.0)
     power = float_of_bits(np.int32((int_of(n) + np.int32(127)) << np.int32(23)))
     return np.float32(1.0) / (np.float32(1.0) + p * power)
