@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 TIMEOUT_S = 300.0
 """For preparing every step and for the runs."""
 FEWEST_RUNS, MOST_RUNS, RUNNING_NS = 7, 200, 1_000_000_000
-"""Whole runs are repeated for about a second, at least seven times."""
+"""Whole runs are repeated for about a second, at least seven times ..."""
+FEWEST_LONG_RUNS, LONG_RUNNING_NS = 3, 8_000_000_000
+"""... or three times if that takes longer than this, as where one run takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def measure(executable: Executable, arrays: Sequence[Any]) -> InPlace:
     whole: list[int] = []
     steps: list[list[int]] = []
     begin = time.perf_counter_ns()
-    while len(whole) < FEWEST_RUNS or (len(whole) < MOST_RUNS and time.perf_counter_ns() - begin < RUNNING_NS):
+    while _goes_on(len(whole), time.perf_counter_ns() - begin):
         start = time.perf_counter_ns()
         executable.run(arrays)
         whole.append(time.perf_counter_ns() - start)
@@ -75,6 +77,12 @@ def measure(executable: Executable, arrays: Sequence[Any]) -> InPlace:
         [_half_range(column) / 1000 for column in columns],
         len(whole),
     )
+
+
+def _goes_on(runs: int, spent_ns: int) -> bool:
+    if runs < FEWEST_RUNS:
+        return runs < FEWEST_LONG_RUNS or spent_ns < LONG_RUNNING_NS
+    return runs < MOST_RUNS and spent_ns < RUNNING_NS
 
 
 def _half_range(column: Sequence[int]) -> float:

@@ -89,12 +89,12 @@ class Slot:
 
 def poison(shape: Sequence[int], dtype: np.dtype, byte: int = POISON_BYTE) -> np.ndarray:
     """An array nobody computes by accident: NaN where the type has one, else ``byte`` repeated."""
-    raw = np.full((*shape, dtype.itemsize), byte, np.uint8).view(dtype).reshape(shape)
     if dtype.kind == "f" or (dtype.kind == "V" and "float" in dtype.name):
         with np.errstate(all="ignore"):
-            lost = np.full(shape, np.nan, np.float32).astype(dtype)
-            return lost if bool(np.isnan(lost.astype(np.float32)).all()) else raw
-    return raw
+            lost = np.full(1, np.nan, np.float32).astype(dtype)
+        if np.isnan(lost.astype(np.float32)).all():
+            return np.full(shape, lost[0], dtype)
+    return np.full((*shape, dtype.itemsize), byte, np.uint8).view(dtype).reshape(shape)
 
 
 @dataclass(slots=True)
