@@ -12,10 +12,11 @@ from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
-from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
-from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned, emitted_address
+from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
+from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import activation_kind
 from softneuro_cpu_numba.slides import plan_slide
+from softneuro_cpu_numba.tiles import split
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 
 
@@ -41,23 +42,45 @@ class Depthwise(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = _depthwise_of(region)
         assert conv is not None
-        return _channels_last(conv, target) if offer.outputs[0].layout == NHWC else _planes(conv)
+        return _channels_last(conv, target) if offer.outputs[0].layout == NHWC else _planes(conv, target)
 
 
-def _planes(conv: Convolution) -> NativeKernel:
+COPY_BYTES = 24 << 10
+"""Most of the copied rows of a task, so that they stay in the first-level cache, but rows enough for a tile."""
+TILE_ROWS = {"avx512": 4, "avx2": 4, "sse": 3, "neon": 4}
+"""Output rows at a time: sums enough to hide the latency of an FMA. Without FMA a product needs a register too."""
+
+
+def _planes(conv: Convolution, target: Target) -> NativeKernel:
     window, act, residual = conv.window, conv.epilogue.activation, conv.epilogue.residual
-    three = window.kernel == (3, 3) and window.dilations == (1, 1)
-    planes = window.batch * window.channels
+    lanes, (reach, step, dilation) = lanes_of(target), (window.kernel[1], window.strides[1], window.dilations[1])
     bias = np.zeros(conv.groups, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
-    sizes = (planes, window.channels, *window.size, *window.out, *window.kernel, *window.strides)
+    planes = window.batch * window.channels
+    pitch = -(-window.out[1] // lanes) * lanes + (reach - 1) * dilation // step
+    under = lambda rows: (rows - 1) * window.strides[0] + (window.kernel[0] - 1) * window.dilations[0] + 1  # noqa: E731
+    fitting = next((n for n in range(window.out[0], 1, -1) if 4 * under(n) * pitch * step <= COPY_BYTES), 1)
+    tile = TILE_ROWS[find_isa(isa_of(target)).name]
+    block = split(window.out[0], 1, max(fitting, min(window.out[0], tile)), planes, target.threads)
+    stretches = -(-window.out[0] // block)
+    phase = under(block) * pitch
     return NativeKernel(
-        address_of("depthwise", "nchw", act=act.kind, three=three, unit_stride=window.strides[1] == 1),
+        emitted_address(
+            *("planes", "depthwise", isa_of(target)),
+            pieces=tuple(range(tile, 0, -1)),
+            kernel=reach,
+            step=step,
+            dilation=dilation,
+            act=activation_kind(act),
+            residual=residual is not None,
+        ),
         (
             *(In(0), aligned(conv.weights.reshape(conv.groups, -1)), aligned(bias)),
-            *(None if residual is None else In(residual), Out(0)),
-            *(*sizes, *window.dilations, *window.pads[:2], act.p0, act.p1),
+            *(None if residual is None else In(residual), Out(0), window.channels, *window.size, *window.out),
+            *(*window.pads[:2], window.kernel[0], window.strides[0], window.dilations[0]),
+            *(block, stretches, pitch, phase, act.p0, act.p1),
         ),
-        planes,
+        planes * stretches,
+        4 * phase * step,
     )
 
 

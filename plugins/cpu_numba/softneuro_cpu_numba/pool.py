@@ -44,7 +44,7 @@ class Pool(Routine):
             return NativeKernel(address, (*plan.args, window.pads[2]), plan.tasks)
         planes = window.batch * window.channels
         return NativeKernel(
-            address_of("depthwise", "pool_nchw", kind=self.kind),
+            address_of("pool", "nchw", kind=self.kind),
             (
                 *(In(0), Out(0), planes, *window.size, *window.out, *window.kernel, *window.strides),
                 *(*window.dilations, *window.pads, int(count_pads)),

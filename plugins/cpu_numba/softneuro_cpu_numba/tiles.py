@@ -1,20 +1,15 @@
-"""Which register tile a matrix product uses, and how constant factors are packed for it."""
+"""Which register tile a matrix product uses, and how work is split into tasks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from softneuro_core.device import Target
 from softneuro_cpu_numba.emit.isa import lanes_of
-from softneuro_cpu_numba.native import packed
 
 TASKS_PER_THREAD = 4
 ROWS_TOGETHER = (4, 3, 2, 1)
 """Rows of a softmax or normalisation computed side by side: one alone waits for its own sums."""
-BLOCK_BYTES = 128 * 1024
-"""Packed patches of one task: leaves most of a 512 KB second-level cache to the weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,27 +46,6 @@ def tile_for_rows(target: Target, rows: int, columns: int) -> Tile:
         lanes = lanes_of(target)
         return Tile(1, 8 if columns > 4 * lanes else 4, lanes)
     return min(_candidates(target), key=lambda t: -(-columns // t[0].columns) * t[0].columns / t[1])[0]
-
-
-def tile_for_planes(target: Target, rows: int, columns: int) -> Tile:
-    """The same where both the rows (channels) and the columns (pixels) are rounded up."""
-
-    def work(choice: tuple[Tile, float]) -> float:
-        tile, speed = choice
-        return -(-rows // tile.rows) * tile.rows * -(-columns // tile.columns) * tile.columns / speed
-
-    return min(_candidates(target)[:2], key=work)[0]
-
-
-def pack_rows(matrix: np.ndarray, rows: int) -> np.ndarray:
-    """[groups, M, K] with M rounded up to a multiple of ``rows``, zeros behind M."""
-    groups, m, k = matrix.shape
-
-    def fill(made: np.ndarray) -> None:
-        made[:, :m], made[:, m:] = matrix, 0
-
-    shape = (groups, -(-m // rows) * rows, k)
-    return packed(("rows", rows), matrix, shape, np.dtype(np.float32), fill)
 
 
 def split(count: int, unit: int, most: int, others: int, threads: int) -> int:

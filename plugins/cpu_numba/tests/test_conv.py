@@ -37,7 +37,7 @@ def test_conv(batch, cin, cout, size, kernel, attrs):
         [node("Conv", "xwb", "y", **attrs)], {"x": random(batch, cin, *size)}, constants, expect=["cpu/conv_direct"]
     )
     layouts = {str(o.outputs[0].layout) for name, o in made if name == "cpu/conv_direct"}
-    assert layouts == {"NCHW", "NHWC"}
+    assert layouts == ({"NCHW", "NHWC"} if set(kernel) == {1} and "strides" not in attrs else {"NHWC"})
 
 
 @pytest.mark.parametrize("tail", ["Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "none"])

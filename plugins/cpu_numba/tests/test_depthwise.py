@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import DEVICE, ROUTINES, check, graph_of, node, random
+from softneuro_cpu_numba.depthwise import TILE_ROWS
 from softneuro_cpu_numba.emit.compile import assembly, object_code
 from softneuro_cpu_numba.emit.isa import TABLE
 from softneuro_cpu_numba.native import emitted_text
@@ -114,6 +115,24 @@ def test_loops_over_taps_stay_in_registers(isa: str, kernel: tuple[int, int, int
     for loop in busy:
         stack = [line for line in loop if re.search(r"\(%rsp|\[sp\b", line)]
         assert not stack, stack
+
+
+@pytest.mark.parametrize("isa", list(TABLE))
+@pytest.mark.parametrize("kernel", [3, 5, 9])
+def test_loops_over_planes_stay_in_registers(isa: str, kernel: int) -> None:
+    params = {
+        "pieces": tuple(range(TILE_ROWS[isa], 0, -1)),
+        "kernel": kernel,
+        "step": 1,
+        "dilation": 1,
+        "act": "hardswish",
+        "residual": True,
+    }
+    text = assembly(emitted_text("planes", "depthwise", isa + "!", **params), isa + "!")
+    loop = max(_loops(text), key=lambda lines: sum(FMA[isa] in line for line in lines))
+    assert sum(FMA[isa] in line for line in loop) >= 2 * TILE_ROWS[isa]
+    stack = [line for line in loop if re.search(r"\(%rsp|\[sp\b", line)]
+    assert not stack, stack
 
 
 @pytest.mark.parametrize("isa", list(TABLE))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from softneuro_cpu_numba.emit.depthwise import Products
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
 from softneuro_cpu_numba.emit.slide import OutputRows
-from softneuro_cpu_numba.emit.tile import Finish, Segments, accumulate, in_pieces
+from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
 from softneuro_cpu_numba.slides import Columns
 
@@ -63,7 +63,7 @@ def expand_depthwise(
         def tile(pixel: Value, size: int) -> None:
             pointers = [e.at(begin, e.mul(e.add(pixel, r), a["k"])) for r in range(size)]
             start = [e.load(biases, v * e.lanes) for v in range(width)]
-            sums = accumulate(e, pointers, panel, Segments(a["k"]), start)
+            sums = accumulate(e, pointers, Panel(panel), Segments(a["k"]), start * size)
             into = e.at(out, e.mul(pixel, pitch))
             for r in range(size):
                 for v in range(width):

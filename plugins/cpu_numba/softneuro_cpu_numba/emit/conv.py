@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from softneuro_cpu_numba.emit.band import Band
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
-from softneuro_cpu_numba.emit.tile import Finish, Segments, accumulate, in_pieces
+from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
 
 ARGUMENTS = (
@@ -101,7 +101,7 @@ def rows(
             def tile(first: Value, size: int) -> None:
                 pointers = [row_at(e.add(first, r)) for r in range(size)]
                 start = [e.load(biases, v * e.lanes) for v in range(width)]
-                sums = accumulate(e, pointers, weights, segments, start, stored, scale)
+                sums = accumulate(e, pointers, Panel(weights, stored, scale), segments, start * size)
                 for r in range(size):
                     offset = e.add(base, ahead_of(e.add(first, r)))
                     for v in range(width):

@@ -257,11 +257,13 @@ class Emitter:
         """``out[0:count] = 0``."""
         self._run(count, lambda i: self.store(self.constant(0.0), out, i), lambda i: self._put(out, i, None))
 
-    def copy_run(self, out: Value, source: Value, count: Index) -> None:
-        """``out[0:count] = source[0:count]``, not overlapping."""
-        self._run(
-            count, lambda i: self.store(self.load(source, i), out, i), lambda i: self._put(out, i, self.at(source, i))
-        )
+    def copy_run(self, out: Value, source: Value, count: Index, step: int = 1) -> None:
+        """``out[0:count] = source[0:count * step:step]``, not overlapping."""
+        one = lambda i: self._put(out, i, self.at(source, self.mul(i, step)))  # noqa: E731
+        if step > 1:
+            self.loop(count, one)
+        else:
+            self._run(count, lambda i: self.store(self.load(source, i), out, i), one)
 
     def _put(self, out: Value, offset: Value, source: Value | None) -> None:
         value = ir.Constant(F32, 0.0) if source is None else self.b.load(source, align=4)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from llvmlite import ir
 
 from softneuro_cpu_numba.emit.emitter import I32, Emitter, Value
-from softneuro_cpu_numba.emit.tile import Finish, Segments, accumulate, in_pieces
+from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
 
 Store = Callable[[Value, Value, int, Value], None]
@@ -92,7 +92,7 @@ def multiply(
 
     def tile(first: Value, size: int) -> None:
         pointers = [row_at(e.add(first, r)) for r in range(size)]
-        store(first, size, accumulate(e, pointers, panel, Segments(k), start))
+        store(first, size, accumulate(e, pointers, Panel(panel), Segments(k), [*start] * size))
 
     in_pieces(e, count, pieces, len(start), tile)
 

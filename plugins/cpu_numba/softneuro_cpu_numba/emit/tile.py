@@ -9,9 +9,10 @@ from functools import cache
 from softneuro_cpu_numba.emit.activation import ACTIVATIONS
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
 
-PREFETCH, CACHE_LINE = 1024, 16
-"""How far ahead B is asked for, and how much one request brings, in floats. Free where B is in the first-level
-cache, up to 1.5 times faster where it streams from the third (512 channels at 7x7, Winograd)."""
+PREFETCH, ROWS_AHEAD, CACHE_LINE = 1024, 8, 16
+"""How far ahead B is asked for, in floats where it is packed and in rows elsewhere, and floats one request brings. Free
+where B is in the first-level cache, up to 1.5 times faster where it streams from the third (512 channels at 7x7,
+Winograd)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +27,48 @@ class Segments:
     offsets: Value | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """B: rows of k, ``pitch`` elements apart (None: packed, as wide as the tile), of elements ``stored`` as float32,
+    float16 or bfloat16. With ``scale``, of one segment only, row k counts ``scale[k]`` times; float32 columns outside
+    ``mask`` are not read."""
+
+    pointer: Value
+    stored: str = "float32"
+    scale: Value | None = None
+    pitch: Value | None = None
+    mask: Value | None = None
+
+    def row(self, e: Emitter, at: Value, k: Value, vectors: int) -> list[Value]:
+        """Row k, which begins at ``at``, widened."""
+        if self.mask is None:
+            columns = [e.load_stored(at, v * e.lanes, self.stored) for v in range(vectors)]
+        else:
+            columns = [e.load_some(at, v * e.lanes, self.mask) for v in range(vectors)]
+        if self.scale is not None:
+            factor = e.broadcast(self.scale, k)
+            columns = [e.b.fmul(factor, column) for column in columns]
+        return columns
+
+    def ask_ahead(self, e: Emitter, at: Value, width: int) -> None:
+        """Prefetches what a later step will read."""
+        line = CACHE_LINE if self.stored == "float32" else 2 * CACHE_LINE
+        ahead = PREFETCH if self.pitch is None else e.mul(self.pitch, ROWS_AHEAD)
+        for column in range(0, width, line):
+            e.prefetch(at, e.add(ahead, column))
+
+
 def accumulate(
-    e: Emitter,
-    rows: Sequence[Value],
-    panel: Value,
-    segments: Segments,
-    start: Sequence[Value],
-    stored: str = "float32",
-    scale: Value | None = None,
+    e: Emitter, rows: Sequence[Value], panel: Panel, segments: Segments, start: Sequence[Value]
 ) -> list[Value]:
-    """Sums of one tile, row by row. ``rows`` point to A's rows, ``panel`` to B as [k][vectors * lanes]; ``start`` are
-    the first values of every row. B's elements are ``stored`` (float32, float16, bfloat16); with ``scale``, of one
-    segment only, row k of B counts ``scale[k]`` times."""
-    vectors = len(start)
+    """Sums of one tile, row by row, from ``start`` on. ``rows`` point to A's rows."""
+    vectors = len(start) // len(rows)
     width = vectors * e.lanes
-    line = CACHE_LINE if stored == "float32" else 2 * CACHE_LINE
-    sums = [v for _ in rows for v in start]
+    sums = list(start)
 
     def step(at: Value, pointers: Sequence[Value], k: Value, carried: Sequence[Value]) -> list[Value]:
-        columns = [e.load_stored(at, v * e.lanes, stored) for v in range(vectors)]
-        if scale is not None:
-            factor = e.broadcast(scale, k)
-            columns = [e.b.fmul(factor, column) for column in columns]
-        for ahead in range(0, width, line):
-            e.prefetch(at, ahead + PREFETCH)
+        columns = panel.row(e, at, k, vectors)
+        panel.ask_ahead(e, at, width)
         made = []
         for r, pointer in enumerate(pointers):
             x = e.broadcast(pointer, k)
@@ -58,19 +77,19 @@ def accumulate(
 
     def run(pointers: Sequence[Value], carried: Sequence[Value]) -> list[Value]:
         def body(k: Value, at: Value, *now: Value) -> list[Value]:
-            return [e.at(at, width), *step(at, pointers, k, now)]
+            return [e.at(at, width if panel.pitch is None else panel.pitch), *step(at, pointers, k, now)]
 
         return e.loop(segments.length, body, carried)
 
     if segments.offsets is None:
-        return run(rows, [panel, *sums])[1:]
+        return run(rows, [panel.pointer, *sums])[1:]
 
     def segment(s: Value, at: Value, *now: Value) -> list[Value]:
         assert segments.offsets is not None
         shift = e.integer(segments.offsets, s)
         return run([e.at(pointer, shift) for pointer in rows], [at, *now])
 
-    return e.loop(segments.count, segment, [panel, *sums])[1:]
+    return e.loop(segments.count, segment, [panel.pointer, *sums])[1:]
 
 
 @dataclass(frozen=True, slots=True)

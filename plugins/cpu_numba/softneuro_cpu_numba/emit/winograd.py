@@ -12,7 +12,7 @@ from functools import reduce
 
 from softneuro_cpu_numba.cook_toom import Matrix, small_vectors, transform
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
-from softneuro_cpu_numba.emit.tile import Finish, Segments, accumulate, in_pieces
+from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
 
 ARGUMENTS = (
@@ -114,8 +114,8 @@ def winograd(
 
                 def tile(first: Value, size: int) -> None:
                     pointers = [e.at(source, e.mul(e.add(first, i), a["ld_v"])) for i in range(size)]
-                    zero = [e.constant(0.0)] * width
-                    sums = accumulate(e, pointers, panel_weights, Segments(a["channels"]), zero)
+                    zeros = [e.constant(0.0)] * (size * width)
+                    sums = accumulate(e, pointers, Panel(panel_weights), Segments(a["channels"]), zeros)
                     for i in range(size):
                         row = e.at(column, e.mul(e.add(first, i), a["out_channels"]))
                         for v in range(width):

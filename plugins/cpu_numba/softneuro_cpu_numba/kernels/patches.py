@@ -2,9 +2,71 @@
 
 from __future__ import annotations
 
-from softneuro_cpu_numba.kernels.base import ACTIVATIONS, f32, float_arg, i64, i64_address
-from softneuro_cpu_numba.kernels.gemm import pack_patches
+import numpy as np
+from numba import njit
+
+from softneuro_cpu_numba.kernels.base import ACTIVATIONS, STRICT, f32, float_arg, i64, i64_address
 from softneuro_cpu_numba.native import kernel
+
+
+@njit(fastmath=STRICT)
+def pack_patches(geometry, x, first, count, step_k, step_p, out):
+    """Writes the patches of pixels ``first .. first+count`` to ``out[k*step_k + p*step_p]``, zeros outside x.
+
+    ``x`` is the address of the group's first channel; ``geometry`` holds N-free sizes, see ``conv.geometry_table``.
+    k runs over (channel, kh, kw) if ``channel_first`` else (kh, kw, channel). Strides in elements.
+    """
+    c, h, w, oh, ow = geometry[0], geometry[1], geometry[2], geometry[3], geometry[4]
+    kh, kw, sh, sw = geometry[5], geometry[6], geometry[7], geometry[8]
+    dh, dw, pt, pl = geometry[9], geometry[10], geometry[11], geometry[12]
+    xn, xc, xh, xw, channel_first = geometry[13], geometry[14], geometry[15], geometry[16], geometry[17]
+    kc = kh * kw if channel_first else 1
+    kt = 1 if channel_first else c
+    src, dst = f32(x), f32(out)
+    p = first
+    while p < first + count:
+        n, row = p // (oh * ow), p % (oh * ow)
+        oy, ox0 = row // ow, row % ow
+        run = min(ow - ox0, first + count - p)
+        for i in range(kh):
+            iy = oy * sh - pt + i * dh
+            inside = iy >= 0 and iy < h
+            for j in range(kw):
+                shift = j * dw - pl
+                low, high = 0, 0
+                if inside:
+                    low = max(ox0, (sw - 1 - shift) // sw)
+                    high = min(ox0 + run, (w - 1 - shift) // sw + 1)
+                low = min(max(low, ox0), ox0 + run)
+                high = max(high, low)
+                base = n * xn + iy * xh + shift * xw
+                k0 = (i * kw + j) * kt * step_k + (p - first - ox0) * step_p
+                if channel_first:
+                    for q in range(c):
+                        k1, b1 = k0 + q * kc * step_k, base + q * xc
+                        for o in range(ox0, low):
+                            dst[k1 + o * step_p] = np.float32(0.0)
+                        if sw == 1 and xw == 1 and step_p == 1:
+                            for o in range(low, high):
+                                dst[k1 + o] = src[b1 + o]
+                        else:
+                            for o in range(low, high):
+                                dst[k1 + o * step_p] = src[b1 + o * sw * xw]
+                        for o in range(high, ox0 + run):
+                            dst[k1 + o * step_p] = np.float32(0.0)
+                else:
+                    for o in range(ox0, ox0 + run):
+                        k1, b1 = k0 + o * step_p, base + o * sw * xw
+                        if o < low or o >= high:
+                            for q in range(c):
+                                dst[k1 + q * step_k] = np.float32(0.0)
+                        elif xc == 1 and step_k == 1:
+                            for q in range(c):
+                                dst[k1 + q] = src[b1 + q]
+                        else:
+                            for q in range(c):
+                                dst[k1 + q * step_k] = src[b1 + q * xc]
+        p += run
 
 
 @kernel
