@@ -48,10 +48,8 @@ def fresh_medians_us(model: Path, threads: int, processes: int, folder: Path) ->
         return answer
 
     facts = ask("prepare")["facts"]
-    medians = []
-    for _ in range(processes):
-        medians.append(statistics.median(ask("load", {"do": "round", "seconds": RUNNING_S})["samples_us"]))
-    return facts, medians
+    once = {"do": "round", "seconds": RUNNING_S}
+    return facts, [statistics.median(ask("load", once)["samples_us"]) for _ in range(processes)]
 
 
 def table_of(rows: Sequence[tuple[str, int, dict[str, Any], list[float]]]) -> Table:
