@@ -28,11 +28,11 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.gemm import MatrixProduct
     from softneuro_cpu_numba.gemm_blas import BlasProduct
     from softneuro_cpu_numba.half import Half
-    from softneuro_cpu_numba.lstm import Lstm
     from softneuro_cpu_numba.movement import movements
     from softneuro_cpu_numba.norm import BatchNorm, LayerNorm, Softmax
     from softneuro_cpu_numba.pool import Pool
     from softneuro_cpu_numba.quantise import Quantise
+    from softneuro_cpu_numba.recurrent import Gru, Lstm
     from softneuro_cpu_numba.reduce import reductions
     from softneuro_cpu_numba.resize import Resize
     from softneuro_cpu_numba.scaled_conv import ScaledConv
@@ -41,7 +41,7 @@ def softneuro_routines() -> Iterable[Routine]:
     pools = [Pool("MaxPool", "max"), Pool("AveragePool", "average")]
     norms = [LayerNorm("LayerNormalization"), LayerNorm("InstanceNormalization"), BatchNorm()]
     norms += [Softmax("Softmax"), Softmax("LogSoftmax")]
-    others = [FusedAttention(), ExpandDepthwise(), Gather(), Lstm(), Resize("Resize"), Resize("Upsample")]
+    others = [FusedAttention(), ExpandDepthwise(), Gather(), Gru(), Lstm(), Resize("Resize"), Resize("Upsample")]
     others += [Quantise("QuantizeLinear"), Quantise("DequantizeLinear")]
     products = [DirectConv(), ScaledConv(), Winograd(), Im2colConv(), Depthwise(), TransposedConv()]
     products += [MatrixProduct(), BlasProduct()]

@@ -1,4 +1,4 @@
-"""Resize, Gather and LSTM against the reference."""
+"""Resize, Gather, LSTM and GRU against the reference."""
 
 from __future__ import annotations
 
@@ -56,3 +56,22 @@ def test_lstm(direction, form):
         pytest.skip("same code as the others")
     lstm = node("LSTM", names, outputs, direction=direction, hidden_size=hidden)
     check([lstm], inputs, constants, opset=14, expect=["cpu/lstm"])
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("form", ["plain", "bias", "states", "last only"])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_gru(direction, form, behind):
+    time, batch, count, hidden, d = 3, 2, 5, 8, 2 if direction == "bidirectional" else 1
+    inputs = {"x": random(time, batch, count)}
+    constants = {"w": random(d, 3 * hidden, count), "r": random(d, 3 * hidden, hidden, seed=1)}
+    names = ["x", "w", "r"]
+    if form != "plain":
+        constants["b"] = random(d, 6 * hidden, seed=2)
+        names.append("b")
+    if form == "states":
+        inputs["h"] = random(d, batch, hidden, seed=3)
+        names += ["", "h"]
+    outputs = ["", "yh"] if form == "last only" else ["y", "yh"]
+    gru = node("GRU", names, outputs, direction=direction, hidden_size=hidden, linear_before_reset=behind)
+    check([gru], inputs, constants, opset=14, expect=["cpu/gru"])

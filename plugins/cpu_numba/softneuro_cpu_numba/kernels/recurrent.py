@@ -1,4 +1,4 @@
-"""LSTM with the usual activations: one task a direction; time runs inside."""
+"""LSTM and GRU with the usual activations: one task a direction; time runs inside."""
 
 from __future__ import annotations
 
@@ -79,6 +79,67 @@ def lstm():
                 if args[5] != 0:
                     for j in range(hidden):
                         c_out[state + j] = c[j]
+
+    run.fastmath = FAST_SUM
+    return run
+
+
+@kernel
+def gru(reset_behind):
+    """args as :func:`lstm`'s, c0 and c unused; r [D, H * 2H of z and r, then H * H of the candidate], bias [D, 3H],
+    and in place of peepholes the candidate's bias of h [D, H], which ``reset_behind`` needs apart.
+
+    Gates stand in ONNX order z r h. scratch: 3H + 2H floats.
+    """
+
+    def run(args, begin, end, scratch):
+        x, h0 = f32(args[0]), args[1]
+        first_h, y, h_out = f32(h0), f32(args[3]), f32(args[4])
+        time, batch, count, hidden, backward = args[10], args[11], args[12], args[13], args[15]
+        x_time, x_batch, s_batch, s_direction = args[16], args[17], args[18], args[19]
+        y_time, y_direction, y_batch = args[20], args[21], args[22]
+        width = 3 * hidden
+        gates, candidate = f32(scratch), f32(scratch + 2 * hidden * 4)
+        h, part = f32(scratch + width * 4), f32(scratch + (width + hidden) * 4)
+        for direction in range(begin, end):
+            recurrence = args[7] + direction * hidden * width * 4
+            w, r, r_candidate = (
+                f32(args[6] + direction * count * width * 4),
+                f32(recurrence),
+                f32(recurrence + hidden * 2 * hidden * 4),
+            )
+            bias, extra = f32(args[8] + direction * width * 4), f32(args[9] + direction * hidden * 4)
+            reverse = backward == 1 or direction == 1
+            for b in range(batch):
+                state = b * s_batch + direction * s_direction
+                for j in range(hidden):
+                    h[j] = first_h[state + j] if h0 != 0 else np.float32(0.0)
+                for step in range(time):
+                    t = time - 1 - step if reverse else step
+                    for j in range(width):
+                        gates[j] = bias[j]
+                    accumulate(gates, w, x, t * x_time + b * x_batch, count, width)
+                    accumulate(gates, r, h, 0, hidden, 2 * hidden)
+                    if reset_behind:
+                        for j in range(hidden):
+                            part[j] = extra[j]
+                        accumulate(part, r_candidate, h, 0, hidden, hidden)
+                        for j in range(hidden):
+                            candidate[j] += sigmoid32(gates[hidden + j]) * part[j]
+                    else:
+                        for j in range(hidden):
+                            part[j] = sigmoid32(gates[hidden + j]) * h[j]
+                        accumulate(candidate, r_candidate, part, 0, hidden, hidden)
+                    for j in range(hidden):
+                        z = sigmoid32(gates[j])
+                        h[j] = (np.float32(1.0) - z) * tanh32(candidate[j]) + z * h[j]
+                    if args[3] != 0:
+                        out = t * y_time + direction * y_direction + b * y_batch
+                        for j in range(hidden):
+                            y[out + j] = h[j]
+                if args[4] != 0:
+                    for j in range(hidden):
+                        h_out[state + j] = h[j]
 
     run.fastmath = FAST_SUM
     return run
