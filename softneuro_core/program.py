@@ -60,7 +60,7 @@ def prepare(graph: Graph, plan: Plan, catalog: Catalog, *, max_mem_bytes: int | 
     """Packs weights and compiles every step; raises :class:`PlanError` where the plan does not fit graph or catalog,
     :class:`ResourceError` when values or packed weights exceed ``max_mem_bytes`` (before anything that big exists)."""
     limit = available_bytes() if max_mem_bytes is None else max_mem_bytes
-    _check_values(graph, limit)
+    check_values(graph, limit)
     with keeping():
         steps = _prepared(graph, plan, catalog, max_mem_bytes, limit)
     program = Program(graph, plan, catalog, tuple(steps))
@@ -97,8 +97,8 @@ def available_bytes() -> int | None:
         return None
 
 
-def _check_values(graph: Graph, limit: int | None) -> None:
-    """One value alone larger than the limit can never be held: said before anything is computed."""
+def check_values(graph: Graph, limit: int | None) -> None:
+    """Raises :class:`ResourceError` if one value alone is larger than the limit: said before anything is computed."""
     for layer in graph.layers:
         for value in layer.results:
             if value.is_static and not value.is_object:

@@ -204,7 +204,13 @@ class Session:
 
         wanted = shapes_of(graph)
         if not self._plans:
-            return tune(graph, threads=self.threads, budget_s=self._budget_s, catalog=self.catalog)
+            return tune(
+                graph,
+                threads=self.threads,
+                budget_s=self._budget_s,
+                max_mem_bytes=self._max_mem_bytes,
+                catalog=self.catalog,
+            )
         for plan in self._plans:
             if dict(plan.shapes) == wanted:
                 return self._checked_plan(graph, plan)

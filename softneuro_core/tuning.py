@@ -14,6 +14,7 @@ from softneuro_core.costs import CostDatabase
 from softneuro_core.device import thread_count, usable_cores
 from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
+from softneuro_core.memory_budget import tune_within
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.pricing import Correction, Pricing, corrected
 from softneuro_core.profiling.in_place import InPlace
@@ -66,6 +67,7 @@ def tune(
     accuracy: str | float = "default",
     clocks: Mapping[str, float] | None = None,
     sample: Mapping[str, Any] | None = None,
+    max_mem_bytes: int | None = None,
     progress: Progress | None = None,
     catalog: Catalog | None = None,
     database: CostDatabase | None = None,
@@ -77,13 +79,14 @@ def tune(
     ``budget_s`` bounds measuring (None: all that is missing, 0: nothing; costs not known are then estimates, and the
     plan says so); ``limits`` bounds ``constant_bytes`` or ``error`` of the whole plan; ``force`` and ``forbid`` take
     routine descriptors (``cpu/im2col@Conv``); ``clocks`` declares host nanoseconds per nanosecond of a simulated
-    clock; ``sample`` gives real inputs to measure with. Raises :class:`SelectionError` if nothing satisfies the
-    request, :class:`InputError` if input shapes are free.
+    clock; ``sample`` gives real inputs to measure with; ``max_mem_bytes`` is what packed weights and activations may
+    take together. Raises :class:`SelectionError` if nothing satisfies the request, :class:`ResourceError` if nothing
+    fits the memory, :class:`InputError` if input shapes are free.
     """
     request = Request(
         frozenset(allow or ()), accuracy, _texts(force), _texts(forbid), dict(limits or {}), dict(clocks or {})
     )
-    return tune_fully(graph, request, threads, budget_s, sample, progress, catalog, database, tuner).plan
+    return tune_fully(graph, request, threads, budget_s, sample, progress, catalog, database, tuner, max_mem_bytes).plan
 
 
 def _texts(texts: str | Iterable[str]) -> tuple[str, ...]:
@@ -100,6 +103,7 @@ def tune_fully(
     catalog: Catalog | None = None,
     database: CostDatabase | None = None,
     tuner: Tuner | None = None,
+    max_mem_bytes: int | None = None,
 ) -> Tuned:
     """As :func:`tune`, keeping the cost table and the certificate's problem for explanations."""
     if free := graph.free_dims:
@@ -122,7 +126,10 @@ def tune_fully(
         progress,
     )
     try:
-        return _tune(graph, task, sample)
+        if max_mem_bytes is None:
+            return _tune(graph, task, sample)
+        again = lambda tighter: _tune(graph, replace(task, request=tighter), sample)  # noqa: E731
+        return tune_within(max_mem_bytes, graph, task.catalog, request, again)
     finally:
         if own_database:
             database.close()

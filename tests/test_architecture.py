@@ -42,7 +42,10 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("tuner", "plan", "candidates", "estimate", "selection", "assembly"),
     ),
     ("Execution: prepare, memory, bind, run", ("memory", "slots", "program", "executable", "replay", "session")),
-    ("Measurement: profiling in workers, costs, tune", ("rig", "profiling", "costs", "pricing", "worker", "tuning")),
+    (
+        "Measurement: profiling in workers, costs, tune",
+        ("rig", "profiling", "costs", "pricing", "worker", "memory_budget", "tuning"),
+    ),
     ("For people: reports", ("report", "onnx_backend")),
     ("Command line: one file a verb", ("cli",)),
     ("For plugin authors: the conformance kit; nothing in the core imports it", ("testing",)),

@@ -49,7 +49,7 @@ def image_option(function: Function) -> Function:
 
 
 def max_mem_option(function: Function) -> Function:
-    text = "Refuse before running if weights and activations need more than this (64M, 1.5G)."
+    text = "Packed weights and activations may take this much (64M, 1.5G): tuning keeps within it, running refuses."
     return click.option("--max-mem", "max_mem", metavar="SIZE", help=text)(function)
 
 

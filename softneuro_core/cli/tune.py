@@ -19,7 +19,6 @@ from softneuro_core.errors import InputError, SelectionError, SoftneuroError
 from softneuro_core.graph import Graph
 from softneuro_core.importer import load
 from softneuro_core.plan import AdapterStep, Plan
-from softneuro_core.program import prepare
 from softneuro_core.report.explanation import REFERENCE
 from softneuro_core.report.html import Measured, write_report
 from softneuro_core.report.text import plan_summary
@@ -106,12 +105,12 @@ def command(
     graph = fixed(graph, catalog, shapes, known)
     with make_progress() as progress:
         threads = threads or (before.threads if before else None)
-        tuned = tune_fully(graph, request, threads, budget_s, given or None, progress, catalog)
+        tuned = tune_fully(
+            graph, request, threads, budget_s, given or None, progress, catalog, max_mem_bytes=max_mem_bytes
+        )
     _tell_problems(tuned)
     if forbid_fallback:
         check_fallback(tuned.plan, request)
-    if max_mem_bytes is not None:
-        prepare(graph, tuned.plan, catalog, max_mem_bytes=max_mem_bytes)
     if out:
         tuned.plan.save(out)
     if report_path:
