@@ -8,25 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Protocol, TypeVar
 
 from softneuro_core.candidates import Request
 from softneuro_core.catalog import Catalog
 from softneuro_core.errors import ResourceError, SelectionError
 from softneuro_core.graph import Graph
+from softneuro_core.plan import Plan
 from softneuro_core.program import check_values, prepare
-
-if TYPE_CHECKING:
-    from softneuro_core.tuning import Tuned
 
 MOST_ROUNDS = 4
 """Other routines need other scratch, so what is left for weights may have to be found more than once."""
 
 
+class Planned(Protocol):
+    """What a tuning gives."""
+
+    @property
+    def plan(self) -> Plan: ...
+
+
+Tuned = TypeVar("Tuned", bound=Planned)
+
+
 def tune_within(
     max_mem_bytes: int, graph: Graph, catalog: Catalog, request: Request, tune: Callable[[Request], Tuned]
-) -> Tuned:
-    """What ``tune`` answers to ``request``, or to the first tighter ``constant_bytes`` limit that makes it fit.
+) -> tuple[Tuned, tuple[str, ...]]:
+    """What ``tune`` answers to ``request``, or to the first tighter ``constant_bytes`` limit that makes it fit, with a
+    note that says so.
 
     Raises :class:`ResourceError` if no plan is found that needs at most ``max_mem_bytes``.
     """
@@ -42,7 +51,7 @@ def tune_within(
         program = prepare(graph, tuned.plan, catalog)
         needed = program.constant_bytes + program.activation_bytes
         if needed <= max_mem_bytes:
-            return tuned if asked is request else _noted(tuned, program.activation_bytes)
+            return tuned, () if asked is request else (_note(asked, program.activation_bytes),)
         left = max_mem_bytes - program.activation_bytes
         if left <= 0:
             break
@@ -52,9 +61,6 @@ def tune_within(
     raise ResourceError(cause, file=graph.name, remedy="raise --max-mem, or use a smaller shape or batch")
 
 
-def _noted(tuned: Tuned, activations: int) -> Tuned:
-    limit = tuned.plan.request["limits"]["constant_bytes"]
-    note = (
-        f"weights are held to {limit / 2**20:,.0f} MiB beside {activations / 2**20:,.0f} MiB of activations (--max-mem)"
-    )
-    return replace(tuned, plan=tuned.plan.with_notes(note))
+def _note(asked: Request, activations: int) -> str:
+    limit = asked.limits["constant_bytes"] / 2**20
+    return f"weights are held to {limit:,.1f} MiB beside {activations / 2**20:,.1f} MiB of activations (--max-mem)"

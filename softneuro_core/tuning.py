@@ -129,7 +129,8 @@ def tune_fully(
         if max_mem_bytes is None:
             return _tune(graph, task, sample)
         again = lambda tighter: _tune(graph, replace(task, request=tighter), sample)  # noqa: E731
-        return tune_within(max_mem_bytes, graph, task.catalog, request, again)
+        tuned, notes = tune_within(max_mem_bytes, graph, task.catalog, request, again)
+        return replace(tuned, plan=tuned.plan.with_notes(*notes))
     finally:
         if own_database:
             database.close()
