@@ -135,7 +135,11 @@ class ReferenceKernel:
 
     evaluator: RegionEvaluator
     scratch: int = 0
-    constant_bytes: int = 0
+
+    @property
+    def constant_bytes(self) -> int:
+        """The model's own weights, which it reads as they are: they come from as far away as packed ones."""
+        return sum(value.nbytes for value in self.evaluator.region.constants if not value.is_object)
 
     def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call:
         evaluator = self.evaluator
