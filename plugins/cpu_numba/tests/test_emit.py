@@ -38,6 +38,7 @@ PLANES = Kernel("planes", "pointwise", {"act": "relu", "residual": True})
 KERNELS = [
     PLANES,
     Kernel("conv", "rows", {"source": "pointwise", **ROWS}),
+    Kernel("conv", "rows", {"source": "pointwise", **ROWS, "ask_ahead": True}),
     Kernel("conv", "rows", {"source": "runs", **ROWS}),
     Kernel("conv", "rows", {"source": "planar", **ROWS, "masked": True}),
     Kernel("winograd", "winograd", {"m": 2, "r": 3, "act": "gelu", "residual": False, "pool": 1}),
@@ -55,7 +56,7 @@ def test_every_class_compiles(kernel: Kernel, isa: str) -> None:
     assert len(code) > 1000
 
 
-@pytest.mark.parametrize("kernel", KERNELS[:2], ids=lambda k: k.name)
+@pytest.mark.parametrize("kernel", KERNELS[:3], ids=lambda k: f"{k.name}{'-ahead' * ('ask_ahead' in k.params)}")
 @pytest.mark.parametrize("isa, tile", CHOICES)
 def test_tiles_stay_in_registers(kernel: Kernel, isa: str, tile: tuple[int, int]) -> None:
     """The busiest loop of the product holds no access to the stack: neither sums nor pointers are spilled."""

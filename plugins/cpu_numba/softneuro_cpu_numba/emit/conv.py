@@ -37,12 +37,14 @@ def rows(
     stored: str = "float32",
     scattered: bool = False,
     scaled: bool = False,
+    ask_ahead: bool = False,
 ) -> None:
     """y[pixel, channel] = windows(x) @ w + bias, + residual, activated.
 
     Tasks are image x group x row stretch x panel stretch. Panels are ``vectors`` wide, the last ones one vector;
     ``masked`` if there are fewer channels than lanes. ``source``: ``pointwise``, or how the band reads x.
-    ``scaled``: row k of w is multiplied by ``scale[k]`` (pointwise only).
+    ``scaled``: row k of w is multiplied by ``scale[k]``; ``ask_ahead``: the next tile's pixels are asked for (both
+    pointwise only).
     scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16 or bfloat16.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
@@ -101,7 +103,8 @@ def rows(
             def tile(first: Value, size: int) -> None:
                 pointers = [row_at(e.add(first, r)) for r in range(size)]
                 start = [e.load(biases, v * e.lanes) for v in range(width)]
-                sums = accumulate(e, pointers, Panel(weights, stored, scale), segments, start * size)
+                following = e.mul(a["ld_a"], size) if ask_ahead and size == pieces[0] else None
+                sums = accumulate(e, pointers, Panel(weights, stored, scale), segments, start * size, following)
                 for r in range(size):
                     offset = e.add(base, ahead_of(e.add(first, r)))
                     for v in range(width):

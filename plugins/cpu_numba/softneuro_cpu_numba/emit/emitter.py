@@ -148,10 +148,11 @@ class Emitter:
         """A vector of the one float at ``pointer[offset]``."""
         return self.splat(self.b.load(self.at(pointer, offset), align=4))
 
-    def prefetch(self, pointer: Value, offset: Index = 0, write: bool = False) -> None:
-        """Asks for the cache line of ``pointer[offset]``, which need not exist; ``write``: to change it."""
+    def prefetch(self, pointer: Value, offset: Index = 0, write: bool = False, near: bool = True) -> None:
+        """Asks for the cache line of ``pointer[offset]``, which need not exist; ``write``: to change it; not ``near``:
+        into the second-level cache."""
         place = self.b.bitcast(self.at(pointer, offset), I8.as_pointer())
-        hints = [ir.Constant(I32, n) for n in (int(write), 3, 1)]  # keep in all levels, data
+        hints = [ir.Constant(I32, n) for n in (int(write), 3 if near else 2, 1)]  # 1: data
         self.intrinsic("llvm.prefetch.p0", ir.VoidType(), [place, *hints])
 
     def splat(self, scalar: Value) -> Value:

@@ -59,9 +59,15 @@ class Panel:
 
 
 def accumulate(
-    e: Emitter, rows: Sequence[Value], panel: Panel, segments: Segments, start: Sequence[Value]
+    e: Emitter,
+    rows: Sequence[Value],
+    panel: Panel,
+    segments: Segments,
+    start: Sequence[Value],
+    ahead: Value | None = None,
 ) -> list[Value]:
-    """Sums of one tile, row by row, from ``start`` on. ``rows`` point to A's rows."""
+    """Sums of one tile, row by row, from ``start`` on. ``rows`` point to A's rows; ``ahead`` is how many floats further
+    the next tile's rows begin, which are asked for on the way (one segment only)."""
     vectors = len(start) // len(rows)
     width = vectors * e.lanes
     sums = list(start)
@@ -79,7 +85,17 @@ def accumulate(
         def body(k: Value, at: Value, *now: Value) -> list[Value]:
             return [e.at(at, width if panel.pitch is None else panel.pitch), *step(at, pointers, k, now)]
 
-        return e.loop(segments.length, body, carried)
+        if ahead is None:
+            return e.loop(segments.length, body, carried)
+
+        def line(first: Value, *now: Value) -> list[Value]:
+            for pointer in pointers:
+                e.prefetch(pointer, e.add(first, ahead), near=False)
+            return e.loop(e.add(first, CACHE_LINE), body, now, first=first)
+
+        whole = e.b.and_(e.i(segments.length), e.i(-CACHE_LINE))
+        now = e.loop(whole, line, carried, step=CACHE_LINE)
+        return e.loop(segments.length, body, now, first=whole)
 
     if segments.offsets is None:
         return run(rows, [panel.pointer, *sums])[1:]
