@@ -22,6 +22,7 @@ class Recurrent(Routine):
 
     activations: tuple[str, ...]
     """The operator's defaults, which alone are covered, for one direction."""
+    accuracy = SUMS
 
     def _kernel(self, layer: Layer) -> int:
         raise NotImplementedError
@@ -33,7 +34,7 @@ class Recurrent(Routine):
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         if self._is_covered(region):
-            yield Offer((NCHW_F32,) * len(region.inputs), (NCHW_F32,) * len(region.outputs), accuracy=SUMS)
+            yield Offer((NCHW_F32,) * len(region.inputs), (NCHW_F32,) * len(region.outputs), accuracy=self.accuracy)
 
     def _is_covered(self, region: Region) -> bool:
         layer = region.exit
@@ -102,6 +103,9 @@ class Gru(Recurrent):
 
     name, pattern = "cpu/gru", ("GRU",)
     activations = ("sigmoid", "tanh")
+    accuracy = 1e-4
+    """Its state feeds on itself. 16 steps of 128 with wild weights: 7.5e-5 from the float64 truth (onnxruntime 9.4e-5,
+    onnx.reference 1.2e-4)."""
 
     def _kernel(self, layer: Layer) -> int:
         return address_of("recurrent", "gru", reset_behind=_resets_behind(layer))
