@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -183,22 +184,26 @@ def _control_price(candidate: Candidate, bodies: Mapping[str, Price], taken: str
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """How much slower or faster steps like one seen in place are there than measured alone."""
+    """How much slower or faster steps like one seen in place are there than measured alone: whatever computes the same
+    layer on the same device with the same result layouts. A region corrects each of its layers, so that a layer alone
+    and the same one fused with its neighbours are not told apart by what was seen of only one of them."""
 
-    exit: str
+    layer: str
     device: str
     layouts: tuple[str, ...]
 
     @staticmethod
-    def of(candidate: Candidate) -> Correction:
-        """Candidates of one exit layer with the same device and result layouts share a correction."""
+    def of(candidate: Candidate) -> tuple[Correction, ...]:
+        """One for each layer the candidate computes."""
         layouts = tuple(s.layout.axes for s in candidate.offer.outputs)
-        return Correction(candidate.region.exit.name, candidate.routine.device, layouts)
+        return tuple(Correction(layer.name, candidate.routine.device, layouts) for layer in candidate.region.layers)
 
 
 def corrected(prices: Prices, ratios: Mapping[Correction, float]) -> Prices:
-    """The isolated prices with every candidate like one seen in place scaled by what was seen there."""
-    kernels = {
-        c: p.scaled(ratios[Correction.of(c)]) if Correction.of(c) in ratios else p for c, p in prices.kernels.items()
-    }
+    """The isolated prices with every candidate like one seen in place scaled by what was seen there: where its layers
+    were seen in several steps, by the mean of their ratios."""
+    kernels = {}
+    for candidate, price in prices.kernels.items():
+        seen = [ratios[c] for c in Correction.of(candidate) if c in ratios]
+        kernels[candidate] = price.scaled(fmean(seen)) if seen else price
     return Prices(kernels, prices.adapters)

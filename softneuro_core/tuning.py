@@ -219,7 +219,7 @@ def _settle_in_place(found: Candidates, prices: Prices, task: _Task, first: Tune
 def _disagreements(tuned: Tuned, isolated: Prices, seen: InPlace) -> dict[Correction, float]:
     """Ratio in place / isolated of every kernel step that disagrees by more than both spreads and the timer."""
     chosen = iter(chosen_candidates(tuned.form, tuned.selection))
-    found = {}
+    found: dict[Correction, float] = {}
     for step, us, spread_us in zip(tuned.plan.steps, seen.step_us, seen.spread_us, strict=True):
         if isinstance(step, AdapterStep):
             continue
@@ -228,7 +228,7 @@ def _disagreements(tuned: Tuned, isolated: Prices, seen: InPlace) -> dict[Correc
         expected_us = alone.time_ns / 1000
         doubt = max(0.1 * expected_us, 2 * spread_us, TIMER_US)
         if alone.source != "bodies" and abs(us - expected_us) > doubt:
-            found[Correction.of(candidate)] = us / expected_us
+            found |= dict.fromkeys(Correction.of(candidate), us / expected_us)
     return found
 
 

@@ -17,7 +17,7 @@ from softneuro_core.candidates import Request
 from softneuro_core.costs import CostDatabase
 from softneuro_core.errors import InputError, PlanError, SelectionError
 from softneuro_core.plan import AdapterStep
-from softneuro_core.pricing import CONTROL_STEP_NS
+from softneuro_core.pricing import CONTROL_STEP_NS, Correction, corrected
 from softneuro_core.tuning import Tuned, tune_fully
 from tests.core.models import FLOAT, expected, image, residual
 
@@ -120,6 +120,16 @@ def test_contradicting_pins_are_told(catalog: sn.Catalog, database: CostDatabase
         _tune(catalog, database, force=("fake@fc", "cpu@fc"))
     with pytest.raises(InputError, match="no layer or operator is called 'nope'"):
         _tune(catalog, database, force=("cpu@nope",))
+
+
+def test_what_is_seen_of_a_region_corrects_its_layers_alone_too(catalog: sn.Catalog, database: CostDatabase) -> None:
+    prices = _tune(catalog, database).form.prices
+    seen = max(prices.kernels, key=lambda c: len(c.region.layers))
+    after = corrected(prices, dict.fromkeys(Correction.of(seen), 2.0)).kernels
+    alike = {c for c in prices.kernels if set(Correction.of(c)) & set(Correction.of(seen))}
+    assert {c.region.exit for c in alike} >= set(seen.region.layers)
+    for candidate, price in prices.kernels.items():
+        assert after[candidate].time_ns == price.time_ns * (2 if candidate in alike else 1)
 
 
 def test_limits_are_checked(catalog: sn.Catalog, database: CostDatabase) -> None:
