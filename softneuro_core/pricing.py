@@ -165,7 +165,7 @@ class Pricing:
         if seen is None:
             return None
         whole_plans.remember(self._database, rows, seen)
-        return whole_plans.recall(self._database, rows)
+        return whole_plans.recall(self._database, rows)  # rounded as stored: tuning again gives the same file
 
 
 def _captured_count(layer: Layer, body: Graph) -> int:

@@ -57,12 +57,11 @@ def _planes(conv: Convolution, target: Target) -> NativeKernel:
     bias = np.zeros(conv.groups, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
     planes = window.batch * window.channels
     pitch = -(-window.out[1] // lanes) * lanes + (reach - 1) * dilation // step
-    under = lambda rows: (rows - 1) * window.strides[0] + (window.kernel[0] - 1) * window.dilations[0] + 1  # noqa: E731
-    fitting = next((n for n in range(window.out[0], 1, -1) if 4 * under(n) * pitch * step <= COPY_BYTES), 1)
+    fitting = next((n for n in range(window.out[0], 1, -1) if 4 * window.rows_under(n) * pitch * step <= COPY_BYTES), 1)
     tile = TILE_ROWS[find_isa(isa_of(target)).name]
     block = split(window.out[0], 1, max(fitting, min(window.out[0], tile)), planes, target.threads)
     stretches = -(-window.out[0] // block)
-    phase = under(block) * pitch
+    phase = window.rows_under(block) * pitch
     return NativeKernel(
         emitted_address(
             *("planes", "depthwise", isa_of(target)),

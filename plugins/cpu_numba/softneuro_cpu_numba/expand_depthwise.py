@@ -72,8 +72,7 @@ class Pair:
 
     def rows_under(self, band: int) -> int:
         """Rows of the expanded image a band of output rows reads, at most."""
-        down = self.down
-        return min(down.width, (band - 1) * down.step + (down.kernel - 1) * down.dilation + 1)
+        return min(self.window.size[0], self.window.rows_under(band))
 
 
 def find_pair(region: Region) -> Pair | None:

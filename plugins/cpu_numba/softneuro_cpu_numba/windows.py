@@ -32,6 +32,10 @@ class Window:
         """Output positions of one image."""
         return self.out[0] * self.out[1]
 
+    def rows_under(self, rows: int) -> int:
+        """Input rows, padding included, under so many output rows."""
+        return (rows - 1) * self.strides[0] + (self.kernel[0] - 1) * self.dilations[0] + 1
+
     @property
     def is_pointwise(self) -> bool:
         """One tap, every input position: a plain matrix product."""

@@ -35,43 +35,35 @@ def test_gather(axis, kind):
     check([gather], {"i": indices}, {"d": data.astype(np.float16)}, expect=["cpu/gather"])
 
 
-@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
-@pytest.mark.parametrize("form", ["plain", "bias", "states", "peepholes", "last only"])
-def test_lstm(direction, form):
+def cell(operator, gates, direction, form, **attrs):
+    """The layer with its inputs and constants; ``form`` says which operands and results it has."""
     time, batch, count, hidden, d = 3, 2, 5, 8, 2 if direction == "bidirectional" else 1
     inputs = {"x": random(time, batch, count)}
-    constants = {"w": random(d, 4 * hidden, count), "r": random(d, 4 * hidden, hidden, seed=1)}
-    names = ["x", "w", "r"]
+    constants = {"w": random(d, gates * hidden, count), "r": random(d, gates * hidden, hidden, seed=1)}
+    names, states = ["x", "w", "r"], "hc" if operator == "LSTM" else "h"
     if form != "plain":
-        constants["b"] = random(d, 8 * hidden, seed=2)
+        constants["b"] = random(d, 2 * gates * hidden, seed=2)
         names.append("b")
     if form in ("states", "peepholes"):
-        inputs |= {"h": random(d, batch, hidden, seed=3), "c": random(d, batch, hidden, seed=4)}
-        names += ["", "h", "c"]
+        inputs |= {name: random(d, batch, hidden, seed=seed) for seed, name in enumerate(states, 3)}
+        names += ["", *states]
     if form == "peepholes":
         constants["p"] = random(d, 3 * hidden, seed=5)
         names.append("p")
-    outputs = ["", "yh"] if form == "last only" else ["y", "yh", "yc"]
-    if d == 2 and form == "last only":
+    outputs = ["", "yh"] if form == "last only" else ["y", *(f"y{name}" for name in states)]
+    return [node(operator, names, outputs, direction=direction, hidden_size=hidden, **attrs)], inputs, constants
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("form", ["plain", "bias", "states", "peepholes", "last only"])
+def test_lstm(direction, form):
+    if direction == "bidirectional" and form == "last only":
         pytest.skip("same code as the others")
-    lstm = node("LSTM", names, outputs, direction=direction, hidden_size=hidden)
-    check([lstm], inputs, constants, opset=14, expect=["cpu/lstm"])
+    check(*cell("LSTM", 4, direction, form), opset=14, expect=["cpu/lstm"])
 
 
 @pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
 @pytest.mark.parametrize("form", ["plain", "bias", "states", "last only"])
 @pytest.mark.parametrize("behind", [0, 1])
 def test_gru(direction, form, behind):
-    time, batch, count, hidden, d = 3, 2, 5, 8, 2 if direction == "bidirectional" else 1
-    inputs = {"x": random(time, batch, count)}
-    constants = {"w": random(d, 3 * hidden, count), "r": random(d, 3 * hidden, hidden, seed=1)}
-    names = ["x", "w", "r"]
-    if form != "plain":
-        constants["b"] = random(d, 6 * hidden, seed=2)
-        names.append("b")
-    if form == "states":
-        inputs["h"] = random(d, batch, hidden, seed=3)
-        names += ["", "h"]
-    outputs = ["", "yh"] if form == "last only" else ["y", "yh"]
-    gru = node("GRU", names, outputs, direction=direction, hidden_size=hidden, linear_before_reset=behind)
-    check([gru], inputs, constants, opset=14, expect=["cpu/gru"])
+    check(*cell("GRU", 3, direction, form, linear_before_reset=behind), opset=14, expect=["cpu/gru"])

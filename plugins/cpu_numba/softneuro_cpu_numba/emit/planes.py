@@ -7,6 +7,7 @@ border, apart for each phase of the step along x, so that every tap of neighbour
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
 from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
@@ -111,24 +112,9 @@ def depthwise(
             def tile(row: Value, size: int) -> None:
                 start = [e.broadcast(bias, channel)] * (size * width)
                 tops = [e.add(e.mul(e.add(row, r), a["step_y"], a["pitch"]), column) for r in range(size)]
-
-                def line(i: Value, *sums: Value) -> list[Value]:
-                    down = e.at(copy, e.mul(i, a["dilation_y"], a["pitch"]))
-                    factors = e.at(weights, e.mul(i, kernel))
-
-                    def tap(j: Index, *carried: Value) -> list[Value]:
-                        shift = _along(e, a["phase"], j, step, dilation)
-                        factor = e.broadcast(factors, j)
-                        taps = (e.load(down, e.add(t, shift, v * e.lanes)) for t in tops for v in range(width))
-                        return [e.fma(factor, value, so_far) for value, so_far in zip(taps, carried, strict=True)]
-
-                    if kernel > UNROLLED_TAPS:
-                        return e.loop(kernel, tap, sums)
-                    for j in range(kernel):
-                        sums = tuple(tap(j, *sums))
-                    return list(sums)
-
-                for number, value in enumerate(e.loop(a["kernel_y"], line, start)):
+                places = [e.add(top, v * e.lanes) for top in tops for v in range(width)]
+                sums = _window_sums(e, a, weights, copy, places, start, kernel, step, dilation)
+                for number, value in enumerate(sums):
                     r, v = divmod(number, width)
                     offset = e.add(e.mul(e.add(place, row, r), a["columns"]), column, v * e.lanes)
                     finish.store(e, value, y, offset, mask)
@@ -138,6 +124,35 @@ def depthwise(
         _by_vectors(e, 0, a["columns"], TILE_VECTORS, strip)
 
     e.loop(e.end, task, first=e.begin)
+
+
+def _window_sums(
+    e: Emitter,
+    a: dict[str, Value],
+    weights: Value,
+    copy: Value,
+    places: Sequence[Value],
+    start: Sequence[Value],
+    kernel: int,
+    step: int,
+    dilation: int,
+) -> list[Value]:
+    """Products and sums of the windows whose first taps lie at ``places`` of the copy, from ``start`` on."""
+
+    def line(i: Value, *sums: Value) -> list[Value]:
+        down = e.at(copy, e.mul(i, a["dilation_y"], a["pitch"]))
+        factors = e.at(weights, e.mul(i, kernel))
+
+        def tap(j: Index, *now: Value) -> list[Value]:
+            shift, factor = _along(e, a["phase"], j, step, dilation), e.broadcast(factors, j)
+            taps = (e.load(down, e.add(place, shift)) for place in places)
+            return [e.fma(factor, value, so_far) for value, so_far in zip(taps, now, strict=True)]
+
+        if kernel > UNROLLED_TAPS:
+            return e.loop(kernel, tap, sums)
+        return reduce(lambda now, j: tap(j, *now), range(kernel), list(sums))
+
+    return e.loop(a["kernel_y"], line, start)
 
 
 def _along(e: Emitter, phase: Value, tap: Index, step: int, dilation: int) -> Value:

@@ -29,6 +29,23 @@ def accumulate(gates, weights, x, x0, count, width):
         i += 1
 
 
+@njit(fastmath=STRICT, inline="always")
+def start(state, given, at, count):
+    """state[:] = what lies at address ``given``, element ``at``; zeros without an address."""
+    first = f32(given)
+    for j in range(count):
+        state[j] = first[at + j] if given != 0 else np.float32(0.0)
+
+
+@njit(fastmath=STRICT, inline="always")
+def put(wanted, at, state, count):
+    """Writes the state to address ``wanted``, element ``at``, if there is one."""
+    if wanted != 0:
+        out = f32(wanted)
+        for j in range(count):
+            out[at + j] = state[j]
+
+
 @kernel
 def lstm():
     """args: x h0 c0 (0: zeros) | y h c (0: unwanted) | w [D, I, 4H] r [D, H, 4H] bias [D, 4H] peepholes [D, 3H] |
@@ -39,9 +56,7 @@ def lstm():
     """
 
     def run(args, begin, end, scratch):
-        x, h0, c0 = f32(args[0]), args[1], args[2]
-        first_h, first_c = f32(h0), f32(c0)
-        y, h_out, c_out = f32(args[3]), f32(args[4]), f32(args[5])
+        x = f32(args[0])
         time, batch, count, hidden, backward = args[10], args[11], args[12], args[13], args[15]
         x_time, x_batch, s_batch, s_direction = args[16], args[17], args[18], args[19]
         y_time, y_direction, y_batch = args[20], args[21], args[22]
@@ -53,9 +68,8 @@ def lstm():
             reverse = backward == 1 or direction == 1
             for b in range(batch):
                 state = b * s_batch + direction * s_direction
-                for j in range(hidden):
-                    h[j] = first_h[state + j] if h0 != 0 else np.float32(0.0)
-                    c[j] = first_c[state + j] if c0 != 0 else np.float32(0.0)
+                start(h, args[1], state, hidden)
+                start(c, args[2], state, hidden)
                 for step in range(time):
                     t = time - 1 - step if reverse else step
                     for j in range(width):
@@ -69,16 +83,9 @@ def lstm():
                         o_gate = sigmoid32(gates[hidden + j] + peep[hidden + j] * cell)
                         c[j] = cell
                         h[j] = o_gate * tanh32(cell)
-                    if args[3] != 0:
-                        out = t * y_time + direction * y_direction + b * y_batch
-                        for j in range(hidden):
-                            y[out + j] = h[j]
-                if args[4] != 0:
-                    for j in range(hidden):
-                        h_out[state + j] = h[j]
-                if args[5] != 0:
-                    for j in range(hidden):
-                        c_out[state + j] = c[j]
+                    put(args[3], t * y_time + direction * y_direction + b * y_batch, h, hidden)
+                put(args[4], state, h, hidden)
+                put(args[5], state, c, hidden)
 
     run.fastmath = FAST_SUM
     return run
@@ -93,8 +100,7 @@ def gru(reset_behind):
     """
 
     def run(args, begin, end, scratch):
-        x, h0 = f32(args[0]), args[1]
-        first_h, y, h_out = f32(h0), f32(args[3]), f32(args[4])
+        x = f32(args[0])
         time, batch, count, hidden, backward = args[10], args[11], args[12], args[13], args[15]
         x_time, x_batch, s_batch, s_direction = args[16], args[17], args[18], args[19]
         y_time, y_direction, y_batch = args[20], args[21], args[22]
@@ -112,8 +118,7 @@ def gru(reset_behind):
             reverse = backward == 1 or direction == 1
             for b in range(batch):
                 state = b * s_batch + direction * s_direction
-                for j in range(hidden):
-                    h[j] = first_h[state + j] if h0 != 0 else np.float32(0.0)
+                start(h, args[1], state, hidden)
                 for step in range(time):
                     t = time - 1 - step if reverse else step
                     for j in range(width):
@@ -133,13 +138,8 @@ def gru(reset_behind):
                     for j in range(hidden):
                         z = sigmoid32(gates[j])
                         h[j] = (np.float32(1.0) - z) * tanh32(candidate[j]) + z * h[j]
-                    if args[3] != 0:
-                        out = t * y_time + direction * y_direction + b * y_batch
-                        for j in range(hidden):
-                            y[out + j] = h[j]
-                if args[4] != 0:
-                    for j in range(hidden):
-                        h_out[state + j] = h[j]
+                    put(args[3], t * y_time + direction * y_direction + b * y_batch, h, hidden)
+                put(args[4], state, h, hidden)
 
     run.fastmath = FAST_SUM
     return run
