@@ -36,6 +36,7 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.reduce import reductions
     from softneuro_cpu_numba.resize import Resize
     from softneuro_cpu_numba.scaled_conv import ScaledConv
+    from softneuro_cpu_numba.strassen import Strassen
     from softneuro_cpu_numba.winograd import Winograd
 
     pools = [Pool("MaxPool", "max"), Pool("AveragePool", "average")]
@@ -44,7 +45,7 @@ def softneuro_routines() -> Iterable[Routine]:
     others = [FusedAttention(), ExpandDepthwise(), Gather(), Gru(), Lstm(), Resize("Resize"), Resize("Upsample")]
     others += [Quantise("QuantizeLinear"), Quantise("DequantizeLinear")]
     products = [DirectConv(), ScaledConv(), Winograd(), Im2colConv(), Depthwise(), TransposedConv()]
-    products += [MatrixProduct(), BlasProduct()]
+    products += [MatrixProduct(), BlasProduct(), Strassen()]
     half = [Half(r) for r in (DirectConv(), Depthwise(), MatrixProduct(), *pools, *norms, *reductions())]
     return [*products, *pools, *norms, *others, Map(), *movements(), *reductions(), *half]
 
@@ -64,10 +65,11 @@ def softneuro_link(target: Target, calls: Sequence[Call]) -> Callable[[], None] 
 
 
 def softneuro_conformance_cases() -> list[Case]:
-    """What the kit's own cases do not reach: depthwise convolution in float16, attention."""
+    """What the kit's own cases do not reach: depthwise convolution in float16, deep 1x1 convolution, attention."""
     from softneuro_core.testing.case import Const, normal, single
     from softneuro_cpu_numba import attention
 
     x, w = normal(2, 8, 9, 7, dtype="float16"), Const(normal(8, 1, 3, 3, dtype="float16"))
     half = single("depthwise-float16", "Conv", x, w, group=8, pads=[1, 1, 1, 1])
-    return [half, *attention.conformance_cases()]
+    deep = single("pointwise-deep", "Conv", normal(1, 128, 5, 7), Const(normal(96, 128, 1, 1)), Const(normal(96)))
+    return [half, deep, *attention.conformance_cases()]

@@ -1,0 +1,153 @@
+"""Conv 1x1 and products with a constant factor by one step of Strassen's algorithm, in Winograd's form.
+
+Seven eighths of the multiplications for 7/4 of the weights' memory, and 15 additions of quarters, of which four are
+done at run time on A, four beforehand on B, and the rest in registers (V. Strassen, "Gaussian elimination is not
+optimal", 1969; S. Winograd 1971). It is what passes the limit of direct products where those reach 98 % of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.epilogue import epilogue_regions
+from softneuro_core.graph import Graph, Layer, Region
+from softneuro_core.routine import Kernel, Offer, Routine
+from softneuro_core.spec import TensorSpec
+from softneuro_cpu_numba.conv_direct import convolution_of
+from softneuro_cpu_numba.copies import strided_copy
+from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
+from softneuro_cpu_numba.emit.strassen import BUFFERS, GROUP_TILES, PRODUCTS
+from softneuro_cpu_numba.epilogues import Epilogue
+from softneuro_cpu_numba.gemm import product_of
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address, packed
+from softneuro_cpu_numba.rows import activation_kind, tile_choices
+from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
+from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
+
+ACCURACY = 1e-5
+LEAST_K, LEAST_N, LEAST_ROWS = 128, 64, 24
+"""Below these the sums and the shorter products cost more than the eighth that is saved."""
+MOST_ROWS = 8
+"""Rows of a tile: with twelve their addresses leave the registers (a test reads the assembly)."""
+BLOCK_BYTES = 512 << 10
+"""What a task's rows of A and their sums may take in the second-level cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """y = x @ matrix + bias with its epilogue; all tensors in ``spec``."""
+
+    matrix: np.ndarray  # (K, N), perhaps a view
+    bias: np.ndarray | None
+    epilogue: Epilogue
+    rows: int
+    spec: TensorSpec
+
+
+def _factors_of(region: Region) -> Factors | None:
+    """The region as a plain product with a constant matrix, or None."""
+    if any(layer.op == "Conv" for layer in region.layers):
+        conv = convolution_of(region)
+        if conv is None or conv.groups != 1 or not conv.window.is_pointwise:
+            return None
+        matrix = conv.weights.reshape(conv.out_channels, -1).T
+        return Factors(matrix, conv.bias, conv.epilogue, conv.window.batch * conv.window.pixels, NHWC_F32)
+    found = product_of(region)
+    if found is None or found.matrix is None or found.trans_a or found.a.is_constant:
+        return None
+    return Factors(found.matrix[0], found.row, found.epilogue, found.m, NCHW_F32)
+
+
+def _tile_of(factors: Factors, target: Target) -> tuple[int, int] | None:
+    """A tile (rows, vectors) whose panels fit half the columns exactly, or None."""
+    k, n = factors.matrix.shape
+    lanes, pairs = lanes_of(target), -(-factors.rows // 2)
+    if k < LEAST_K or n < LEAST_N or factors.rows < LEAST_ROWS or k % (2 * lanes) or n % 2:
+        return None
+    tiles = (tile for tile in tile_choices(target, pairs) if tile[0] <= MOST_ROWS)
+    return next((tile for tile in tiles if n // 2 % (tile[1] * lanes) == 0), None)
+
+
+class Strassen(Routine):
+    """Conv 1x1, Gemm or MatMul with a constant factor [+ Add] [+ activation], float32."""
+
+    name = "cpu/strassen"
+
+    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
+        return epilogue_regions(graph, exit, ("Conv", "Gemm", "MatMul"))
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        factors = _factors_of(region)
+        if factors is not None and _tile_of(factors, target) is not None:
+            k, n = factors.matrix.shape
+            flops = 2.0 * factors.rows * k * n * PRODUCTS / 8
+            yield Offer((factors.spec,) * len(region.inputs), (factors.spec,), accuracy=ACCURACY, flops=flops)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        factors = _factors_of(region)
+        assert factors is not None
+        tile = _tile_of(factors, target)
+        assert tile is not None
+        return _kernel(factors, tile, target)
+
+
+def _kernel(factors: Factors, tile: tuple[int, int], target: Target) -> NativeKernel:
+    (k, n), (rows, vectors) = factors.matrix.shape, tile
+    lanes, pairs, depth = lanes_of(target), -(-factors.rows // 2), k // 2
+    width, panels = vectors * lanes, n // 2 // (vectors * lanes)
+    stretch, panel_stretch = _stretches(pairs, panels, rows, k, target)
+    act, residual = factors.epilogue.activation, factors.epilogue.residual
+    address = emitted_address(
+        *("strassen", "strassen", isa_of(target)),
+        pieces=tuple(range(rows, 0, -1)),
+        vectors=vectors,
+        act=activation_kind(act),
+        residual=residual is not None,
+    )
+    bias = np.zeros(n, np.float32) if factors.bias is None else factors.bias.astype(np.float32)
+    panel_tasks, ld_sums = -(-panels // panel_stretch), depth + lanes
+    args: list[Argument] = [
+        *(In(0), _weights(factors.matrix, width), aligned(bias)),
+        *(None if residual is None else In(residual), Out(0)),
+        *(pairs, factors.rows - pairs, depth, n // 2, ld_sums),
+        *(panel_tasks, stretch, panel_stretch, panels, act.p0, act.p1),
+    ]
+    scratch = 4 * (4 * stretch * ld_sums + BUFFERS * GROUP_TILES * rows * width)
+    return NativeKernel(address, tuple(args), -(-pairs // stretch) * panel_tasks, scratch)
+
+
+def _stretches(pairs: int, panels: int, unit: int, k: int, target: Target) -> tuple[int, int]:
+    """Pairs of rows and panels of one task: panels are cut where that makes enough tasks, as weights are read once."""
+    most = max(unit, BLOCK_BYTES // (4 * 4 * k))
+    stretch = split(pairs, unit, most, 1, 1)
+    tasks = -(-pairs // stretch)
+    if target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads:
+        return stretch, panels
+    return stretch, -(-panels // target.threads)
+
+
+def _weights(matrix: np.ndarray, width: int) -> np.ndarray:
+    """[panel][product][depth][width]: the parts of B in the order they are read."""
+    k, n = matrix.shape
+    shape = (n // 2 // width, PRODUCTS, k // 2, width)
+
+    def fill(made: np.ndarray) -> None:
+        parts = parts_of(matrix).reshape(PRODUCTS, k // 2, -1, width)
+        strided_copy(made.reshape(shape), parts.transpose(2, 0, 1, 3))
+
+    return packed(("strassen", width), matrix, (math.prod(shape),), np.dtype(np.float32), fill)
+
+
+def parts_of(matrix: np.ndarray) -> np.ndarray:
+    """The seven right factors of a [K, N] matrix, [7, K / 2, N / 2], in the order of ``emit.strassen.FACTORS``:
+    B11, B21, T2, T1, B22, T3, -T4 with T1 = B12 - B11, T2 = B22 - T1, T3 = B22 - B12, T4 = T2 - B21."""
+    (upper, lower), half = np.split(matrix, 2), matrix.shape[1] // 2
+    b11, b12, b21, b22 = upper[:, :half], upper[:, half:], lower[:, :half], lower[:, half:]
+    t1 = b12 - b11
+    t2 = b22 - t1
+    return np.stack([b11, b21, t2, t1, b22, b22 - b12, b21 - t2])
