@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from harness import DEVICE, ROUTINES, check, graph_of, node, random, target
-from softneuro_cpu_numba.emit.strassen import (
+from softneuro_cpu_numba.strassen import ACCURACY
+from softneuro_cpu_numba.strassen_form import (
     BUFFERS,
     CHAIN,
     FACTORS,
@@ -22,11 +23,12 @@ from softneuro_cpu_numba.emit.strassen import (
     S4,
     UPPER_LEFT,
     UPPER_RIGHT,
+    parts_of,
 )
-from softneuro_cpu_numba.strassen import ACCURACY, parts_of
 
 from softneuro_core.graph import Region
 from softneuro_core.rig import Rig
+from softneuro_core.tuning import tune
 
 
 def test_seven_products_make_the_whole() -> None:
@@ -101,3 +103,11 @@ def test_errors_stay_below_the_declared_one(kind: str, k: int) -> None:
     rig.run()
     exact = x.astype(np.float64) @ w
     assert np.abs(rig.outputs()[0] - exact).max() / np.abs(exact).max() < ACCURACY / 2
+
+
+@pytest.mark.parametrize("rows, k, n", [(512, 512, 512), (24, 512, 512), (24, 128, 64)])
+def test_nothing_unmeasured_is_computed_by_it(rows: int, k: int, n: int) -> None:
+    """Its error is several times the direct product's where sums cancel: estimates must prefer that."""
+    graph = graph_of([node("Gemm", "xw", "y")], {"x": random(rows, k)}, {"w": random(k, n)})
+    plan = tune(graph, threads=1, budget_s=0)
+    assert [step.routine for step in plan.kernel_steps] in (["cpu/gemm"], ["cpu/gemm_blas"])

@@ -14,6 +14,22 @@ from dataclasses import dataclass
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
 from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
+from softneuro_cpu_numba.strassen_form import (
+    CHAIN,
+    FACTORS,
+    FIFTH,
+    FROM,
+    GROUP_TILES,
+    INTO,
+    LEFT,
+    LOWER,
+    LOWER_RIGHT,
+    PRODUCTS,
+    RIGHT,
+    S1,
+    UPPER_RIGHT,
+    ZERO,
+)
 
 ARGUMENTS = (
     *("x", "w", "bias", "residual", "y"),
@@ -22,21 +38,6 @@ ARGUMENTS = (
 )
 """Then p0 and p1. Row i is paired with row pairs + i, which ``lower`` of the ``pairs`` have (all, or all but the last);
 ``depth`` and ``half_columns`` are half of K and of N; ``ld_sums`` the floats between two rows of A's sums."""
-
-PRODUCTS = 7
-UPPER_LEFT, UPPER_RIGHT, LOWER_RIGHT, S1, S2, S3, S4 = range(7)
-FACTORS = (UPPER_LEFT, UPPER_RIGHT, S2, S1, S4, S3, LOWER_RIGHT)
-"""The part of A each product takes; S1 = A21 + A22, S2 = S1 - A11, S3 = A11 - A21, S4 = A12 - S2. ``parts_of`` in
-``softneuro_cpu_numba.strassen`` has those of B."""
-ZERO, CHAIN, FIFTH, LEFT, RIGHT, LOWER = range(6)
-FROM = (ZERO, CHAIN, CHAIN, ZERO, CHAIN, CHAIN, CHAIN)
-INTO = (CHAIN, LEFT, CHAIN, FIFTH, RIGHT, CHAIN, LOWER)
-BUFFERS = 6
-"""Where each product begins and ends. In the terms of the literature: P1; C11 = P1 + P2; U2 = P1 + P6; P5; U2 + P3,
-which is C12 but for P5; U3 = U2 + P7; C21 = U3 - P4. C22 is U3 + P5."""
-GROUP_TILES = 10
-"""Tiles that take one product after the other, so that a panel's part is read from the first-level cache by all but
-one. Measured: 512 to 256 channels at 28x28 1.00 of the direct product's speed with 4, 1.04 to 1.08 with 10."""
 
 
 @emitted
