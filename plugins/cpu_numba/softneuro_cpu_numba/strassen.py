@@ -1,8 +1,8 @@
 """Conv 1x1 and products with a constant factor by one step of Strassen's algorithm, in Winograd's form.
 
-Seven eighths of the multiplications for 7/4 of the weights' memory, and 15 additions of quarters, of which four are
-done at run time on A, four beforehand on B, and the rest in registers (V. Strassen, "Gaussian elimination is not
-optimal", 1969; S. Winograd 1971). It is what passes the limit of direct products where those reach 98 % of it.
+Seven eighths of the multiplications for 7/4 of the weights' memory, and 15 additions of quarters: four at run time on
+A, four beforehand on B, seven where products begin and results are written (sources: ``strassen_form``). It is what
+passes the limit of direct products where those reach 98 % of it (decision 0038).
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 
 ACCURACY = 1e-5
-"""The profiler holds every layer to it on its own values. Seen: 0.9e-6 to 2.6e-6; 1.1e-5, where the direct product has
-2.1e-6, on inputs far from zero whose products cancel (the first layer of an autoencoder of spectrograms). So it must
-not be chosen unmeasured: for estimates it counts all eight products."""
+"""What the profiler holds every layer to on the values it is given; no bound for other values. Seen: 0.9e-6 to 2.6e-6,
+but 3.2e-5 on inputs far from zero whose products cancel (the first layer of an autoencoder of spectrograms; its product
+alone 1.1e-5, the direct one 2.1e-6). So it is not chosen unmeasured: for estimates it counts all eight products."""
 LEAST_K, LEAST_N, LEAST_ROWS = 128, 64, 24
-"""Below these the sums and the shorter products cost more than the eighth that is saved."""
+"""Nothing smaller is offered: 256 to 64 channels at 56x56 is already slower than the direct product (0.93)."""
 MOST_ROWS = 8
 """Rows of a tile: with twelve their addresses leave the registers (a test reads the assembly)."""
 BLOCK_BYTES = 512 << 10
@@ -87,7 +87,8 @@ class Strassen(Routine):
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         factors = _factors_of(region)
         if factors is not None and _tile_of(factors, target) is not None:
-            flops = 2.0 * factors.rows * sum(factors.matrix.shape) + 2.0 * factors.rows * factors.matrix.size
+            k, n = factors.matrix.shape
+            flops = 2.0 * factors.rows * (k * n + k + n)
             yield Offer((factors.spec,) * len(region.inputs), (factors.spec,), accuracy=ACCURACY, flops=flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
@@ -124,7 +125,8 @@ def _kernel(factors: Factors, tile: tuple[int, int], target: Target) -> NativeKe
 
 
 def _stretches(pairs: int, panels: int, unit: int, k: int, target: Target) -> tuple[int, int]:
-    """Pairs of rows and panels of one task: panels are cut where that makes enough tasks, as weights are read once."""
+    """Pairs of rows and panels of one task. Where the rows give too few tasks the panels are cut, once a thread: every
+    cut adds A's quarters up again."""
     most = max(unit, BLOCK_BYTES // (4 * 4 * k))
     stretch = split(pairs, unit, most, 1, 1)
     tasks = -(-pairs // stretch)

@@ -13,10 +13,10 @@ UPPER_LEFT, UPPER_RIGHT, LOWER_RIGHT, S1, S2, S3, S4 = range(7)
 FACTORS = (UPPER_LEFT, UPPER_RIGHT, S2, S1, S4, S3, LOWER_RIGHT)
 """The part of A each product takes; S1 = A21 + A22, S2 = S1 - A11, S3 = A11 - A21, S4 = A12 - S2. :func:`parts_of`
 has those of B."""
-ZERO, CHAIN, FIFTH, LEFT, RIGHT, LOWER = range(6)
+BUFFERS = 6
+ZERO, CHAIN, FIFTH, LEFT, RIGHT, LOWER = range(BUFFERS)
 FROM = (ZERO, CHAIN, CHAIN, ZERO, CHAIN, CHAIN, CHAIN)
 INTO = (CHAIN, LEFT, CHAIN, FIFTH, RIGHT, CHAIN, LOWER)
-BUFFERS = 6
 """Where each product begins and ends. In the terms of the literature: P1; C11 = P1 + P2; U2 = P1 + P6; P5; U2 + P3,
 which is C12 but for P5; U3 = U2 + P7; C21 = U3 - P4. C22 is U3 + P5."""
 GROUP_TILES = 10

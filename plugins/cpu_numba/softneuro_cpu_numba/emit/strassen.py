@@ -2,8 +2,8 @@
 halves instead of eight, on the register tiles of ``emit.tile``.
 
 A's rows are taken in pairs, one of the upper half and one of the lower. Only the four sums of A's quarters are stored;
-those of B are packed beforehand, and of the seven products each begins from the sum it is added to, in buffers that
-stay in the first-level cache.
+those of B are packed beforehand. No product is stored whole: a few tiles take one after the other, each beginning from
+the sum it is added to, in buffers that stay in the first-level cache.
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ class _Step:
         e, a = self.e, self.a
         which = e.lookup(FACTORS, product)
         is_sum = e.b.icmp_signed(">=", which, e.i(S1))
-        below = e.mul(e.lookup([int(f == LOWER_RIGHT) for f in range(PRODUCTS)], which), a["pairs"])
-        right = e.mul(e.lookup([int(f in (UPPER_RIGHT, LOWER_RIGHT)) for f in range(PRODUCTS)], which), a["depth"])
+        below = e.mul(e.lookup([int(f == LOWER_RIGHT) for f in FACTORS], product), a["pairs"])
+        right = e.mul(e.lookup([int(f in (UPPER_RIGHT, LOWER_RIGHT)) for f in FACTORS], product), a["depth"])
 
         def row_at(row: Value) -> Value:
             of_x = e.at(self.row_of_x(e.add(first, row, below)), right)
