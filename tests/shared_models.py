@@ -12,9 +12,9 @@ import numpy as np
 
 ROOT = Path(os.environ.get("SOFTNEURO_MODELS", Path(__file__).resolve().parents[2] / "shared" / "models"))
 
-STEPS = {"mobilenetv2_ptq_qdq": 2}
-"""Allowed integer steps where one is out of reach: this file computes its convolutions in float between quantisers, and
-the same graph evaluated with float64 convolutions ends two steps from the stored output (211) of its largest class."""
+STEPS = {"mobilenetv2_ptq_qdq": 7}
+"""Allowed integer steps where one is out of reach (decision 0013): this file computes its convolutions in float between
+quantisers, where the order of a sum decides steps. onnxruntime with and without optimisations lies 7 steps apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import softneuro_core as sn
+from softneuro_core.costs import CostDatabase
 from tests.shared_models import ROOT, SILERO, read_model, shared_models, silero_windows
 
 pytestmark = [pytest.mark.models, pytest.mark.skipif(not ROOT.is_dir(), reason=f"the shared models are not at {ROOT}")]
@@ -22,9 +23,12 @@ def catalog() -> sn.Catalog:
 
 @MODELS
 def test_untuned(path: Path, catalog: sn.Catalog) -> None:
-    """With nothing measured: whatever the estimates choose computes the right thing."""
+    """With nothing measured (nor remembered): whatever the estimates choose computes the right thing."""
     model = read_model(path)
-    with sn.Session(path, threads=1, catalog=catalog) as session:
+    graph = sn.load(path, model.shapes(), catalog=catalog)
+    with CostDatabase(":memory:") as nothing:
+        plan = sn.tune(graph, threads=1, budget_s=0, database=nothing, catalog=catalog)
+    with sn.Session(path, plan, catalog=catalog) as session:
         model.check(session.run(model.feeds))
 
 
