@@ -1,7 +1,8 @@
 """Winograd's minimal filtering F(m, r) by the Cook-Toom construction, in exact fractions.
 
 Source: Winograd, Arithmetic Complexity of Computations (1980); Lavin and Gray, arXiv 1509.09308; the choice of points
-follows Barabasz et al., arXiv 1803.10986. y = AT [(G g) * (BT d)] for m outputs of a filter g of r taps.
+follows Barabasz et al., arXiv 1803.10986. y = AT [(G g) * (BT d)] for m outputs of a filter g of r taps. A filter that
+moves by ``stride`` is the sum of ``stride`` filters on every stride-th pixel, each minimal by itself.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ HALF = Fraction(1, 2)
 POINTS: dict[int, tuple[Fraction, ...]] = {
     n: tuple(Fraction(p) for p in points)
     for n, points in {
+        0: (),
         1: (0,),
         2: (0, 1),
         3: (0, 1, -1),
@@ -35,7 +37,7 @@ FILTER_BLOCK = 4096
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """The three matrices of F(m, r): ``at`` m x n, ``g`` n x r, ``bt`` n x n with n = m + r - 1."""
+    """The three matrices: ``at`` m x n, ``g`` n x r, ``bt`` n x pixels; for stride 1 n = pixels = m + r - 1."""
 
     at: Matrix
     g: Matrix
@@ -49,15 +51,9 @@ class Transform:
     def outputs(self) -> int:
         return len(self.at)
 
-    def filters(self, taps: np.ndarray) -> np.ndarray:
-        """Transformed filters [n * n, C, OC] of taps [r * r, C, OC], computed in float64, rounded once to float32."""
-        g = np.array([[float(x) for x in row] for row in self.g])
-        both, flat = np.kron(g, g), taps.reshape(len(taps), -1)  # (n * n, r * r)
-        made = np.empty((len(both), flat.shape[1]), np.float32)
-        for first in range(0, flat.shape[1], FILTER_BLOCK):  # a block of float64 stays in the cache
-            part = slice(first, first + FILTER_BLOCK)
-            made[:, part] = both @ flat[:, part].astype(np.float64)
-        return made.reshape(len(both), *taps.shape[1:])
+    @property
+    def pixels(self) -> int:
+        return len(self.bt[0])
 
 
 def _product(roots: tuple[Fraction, ...]) -> list[Fraction]:
@@ -69,11 +65,35 @@ def _product(roots: tuple[Fraction, ...]) -> list[Fraction]:
     return made
 
 
+def phases(taps: int, stride: int) -> list[int]:
+    """How many of ``taps`` fall on each of ``stride`` interleaved inputs."""
+    return [len(range(phase, taps, stride)) for phase in range(min(stride, taps))]
+
+
 @cache
-def transform(m: int, r: int) -> Transform:
-    """F(m, r)."""
-    n = m + r - 1
-    points = POINTS[n - 1]
+def transform(m: int, r: int, stride: int = 1) -> Transform:
+    """F(m, r) of a filter that moves by ``stride``: the rows of its phases, one below the other."""
+    pixels = (m - 1) * stride + r
+    at: list[list[Fraction]] = [[] for _ in range(m)]
+    g, bt = [], []
+    for phase, taps in enumerate(phases(r, stride)):
+        part = _minimal(m, taps)
+        g += [_spread(row, r, phase, stride) for row in part.g]
+        bt += [_spread(row, pixels, phase, stride) for row in part.bt]
+        for row, more in zip(at, part.at, strict=True):
+            row += more
+    return Transform(tuple(map(tuple, at)), tuple(g), tuple(bt))
+
+
+def _spread(row: tuple[Fraction, ...], length: int, first: int, step: int) -> tuple[Fraction, ...]:
+    made = [Fraction(0)] * length
+    made[first : first + step * len(row) : step] = row
+    return tuple(made)
+
+
+def _minimal(m: int, r: int) -> Transform:
+    """F(m, r) of stride 1."""
+    points = POINTS[m + r - 2]
     others = [tuple(p for p in points if p != point) for point in points]
     bt = [(*_product(rest), Fraction(0)) for rest in others] + [tuple(_product(points))]
     g, columns = [], []
@@ -89,7 +109,18 @@ def transform(m: int, r: int) -> Transform:
     return Transform(at, tuple(g), tuple(bt))
 
 
-def small_vectors(m: int, r: int) -> int:
+def small_vectors(rows: Transform, columns: Transform) -> int:
     """Vectors of scratch the transforms of one tile need."""
-    n = m + r - 1
-    return max(n * n, m * m + m * n)
+    results = rows.outputs * columns.outputs
+    return max(rows.size * columns.pixels, results + rows.outputs * columns.size)
+
+
+def filtered(rows: Transform, columns: Transform, taps: np.ndarray) -> np.ndarray:
+    """Transformed filters [n_y * n_x, C, OC] of taps [r_y * r_x, C, OC], in float64, rounded once to float32."""
+    both = np.kron(*(np.array([[float(x) for x in row] for row in t.g]) for t in (rows, columns)))
+    flat = taps.reshape(len(taps), -1)
+    made = np.empty((len(both), flat.shape[1]), np.float32)
+    for first in range(0, flat.shape[1], FILTER_BLOCK):  # a block of float64 stays in the cache
+        part = slice(first, first + FILTER_BLOCK)
+        made[:, part] = both @ flat[:, part].astype(np.float64)
+    return made.reshape(len(both), *taps.shape[1:])

@@ -1,7 +1,8 @@
-"""3x3 convolution of stride 1 and any dilation by Winograd's minimal filtering, NHWC.
+"""Convolution by Winograd's minimal filtering, NHWC: any window, stride and dilation where it saves products.
 
 F(m x m, 3 x 3) needs (m + 2)^2 / 9 m^2 of the multiplications (F(2) 0.44, F(4) 0.25, F(6) 0.20), more memory for
-the filters (1.8, 4, 7.1 times) and loses accuracy as m grows.
+the filters (1.8, 4, 7.1 times) and loses accuracy as m grows. With stride 2 the filter's even and odd taps are filtered
+apart, on every other pixel: (2 m + 1)^2 / 9 m^2 (F(2) 0.69, F(4) 0.56).
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
-from softneuro_cpu_numba.cook_toom import small_vectors, transform
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Epilogue
@@ -24,11 +24,12 @@ from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned,
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
 from softneuro_cpu_numba.windows import NHWC_F32, window_of
+from softneuro_cpu_numba.winograd_tile import Tile
 
-TAPS = 3
-ACCURACY = {2: 1e-5, 4: 5e-5, 6: 1e-4}
-"""Largest error relative to the largest output, for each m. Seen on He weights and 16 to 1024 channels of rectified,
-normal, uniform and spiky inputs: 1.4e-6, 8.5e-6, 4.5e-5. The profiler holds every layer to it on its own values."""
+OUTPUTS = (2, 4, 6)
+"""What a tile may be on a side; on a side of one tap it is one output, for nothing is saved there."""
+SAVING = 0.9
+"""A larger tile is offered if it needs at most this share of the products of the one before (the first: of all)."""
 BLOCK_BYTES = (512 << 10, 8 << 20)
 """Least and most memory for the transformed input and the products of one block of tiles, which should stay in the
 caches between the phases. In between a quarter of the filters', which are read once a block (measured with 1 MB L2,
@@ -47,9 +48,7 @@ def _filter_of(region: Region, lanes: int) -> tuple[Convolution, int] | None:
     if conv is None or conv.groups != 1:
         return None
     window = conv.window
-    if window.kernel != (TAPS, TAPS) or window.strides != (1, 1) or window.dilations[0] != window.dilations[1]:
-        return None
-    if pool > 1 and (window.dilations[0] > 1 or not _may_pool(conv.epilogue)):
+    if pool > 1 and (window.kernel.count(1) or window.dilations != (1, 1) or not _may_pool(conv.epilogue)):
         return None
     channels = (window.channels, conv.out_channels)
     return None if min(channels) < MIN_CHANNELS or any(c % lanes for c in channels) else (conv, pool)
@@ -71,7 +70,7 @@ def _may_pool(epilogue: Epilogue) -> bool:
 
 
 class Winograd(Routine):
-    """Conv 3x3 [+ Add] [+ activation] [+ MaxPool 2x2], float32; the parameter ``m`` is the tile's side."""
+    """Conv [+ Add] [+ activation] [+ MaxPool 2x2], float32; the parameter ``m`` is the tile's side."""
 
     name = "cpu/winograd"
 
@@ -89,80 +88,77 @@ class Winograd(Routine):
         if found is None:
             return
         conv, _ = found
-        for m, accuracy in ACCURACY.items():
-            n = m + TAPS - 1
-            tiles = math.prod(_tiles(conv, m)) * conv.window.dilations[0] ** 2 * conv.window.batch
-            if m == 2 or min(conv.window.out) >= m * conv.window.dilations[0]:
-                flops = 2.0 * tiles * n * n * conv.window.channels * conv.out_channels
-                inputs = (NHWC_F32,) * len(region.inputs)
-                yield Offer(inputs, (NHWC_F32,), {"m": m}, accuracy=accuracy, flops=flops)
+        window, least = conv.window, math.prod(conv.window.kernel)
+        for m in OUTPUTS:
+            tile = Tile.of(window, m)
+            if tile is None or tile.products > SAVING * least or not (m == 2 or tile.fits(window)):
+                continue
+            least = tile.products
+            flops = 2.0 * tile.count(window) * window.batch * tile.positions * window.channels * conv.out_channels
+            inputs = (NHWC_F32,) * len(region.inputs)
+            yield Offer(inputs, (NHWC_F32,), {"m": m}, accuracy=tile.accuracy, flops=flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = _filter_of(region, lanes_of(target))
         assert found is not None
-        return _kernel(*found, int(offer.params["m"]), target)
+        conv, pool = found
+        tile = Tile.of(conv.window, int(offer.params["m"]))
+        assert tile is not None
+        return _kernel(conv, pool, tile, target)
 
 
-def _tiles(conv: Convolution, m: int) -> tuple[int, int]:
-    """Rows and columns of tiles on each of the dilation x dilation interleaved grids."""
-    step = m * conv.window.dilations[0]
-    return -(-conv.window.out[0] // step), -(-conv.window.out[1] // step)
-
-
-def _kernel(conv: Convolution, pool: int, m: int, target: Target) -> NativeKernel:
-    isa, window = isa_of(target), conv.window
-    lanes, n = lanes_of(target), m + TAPS - 1
+def _kernel(conv: Convolution, pool: int, tile: Tile, target: Target) -> NativeKernel:
+    window, lanes, positions = conv.window, lanes_of(target), tile.positions
     channels, out_channels = window.channels, conv.out_channels
-    (tiles_y, tiles_x), activation, dilation = _tiles(conv, m), conv.epilogue.activation, window.dilations[0]
-    tiles = tiles_y * tiles_x * dilation**2
-    tile = best_tile(target, tiles, out_channels)
-    tile = tile if tile[0] > 1 else (1, 2)
-    panels = cut(out_channels, tile[1], lanes)
+    activation, tiles = conv.epilogue.activation, tile.count(window)
+    rows, vectors = best_tile(target, tiles, out_channels)
+    rows, vectors = (rows, vectors) if rows > 1 else (1, 2)
+    panels = cut(out_channels, vectors, lanes)
     residual = conv.epilogue.residual
     address = emitted_address(
-        *("winograd", "winograd", isa),
-        m=m,
-        r=TAPS,
-        pieces=tuple(range(tile[0], 0, -1)),
-        vectors=tile[1],
+        *("winograd", "winograd", isa_of(target)),
+        down=tile.down,
+        along=tile.along,
+        pieces=tuple(range(rows, 0, -1)),
+        vectors=vectors,
         narrow_pieces=NARROW_ROWS,
         act=activation_kind(activation),
         residual=residual is not None,
         pool=pool,
     )
-    bytes_a_tile = 4 * n * n * (channels + out_channels)
-    filter_bytes = 4 * n * n * channels * out_channels
-    most = max(2 * tile[0], min(max(filter_bytes // 4, BLOCK_BYTES[0]), BLOCK_BYTES[1]) // bytes_a_tile)
+    bytes_a_tile = 4 * positions * (channels + out_channels)
+    filter_bytes = 4 * positions * channels * out_channels
+    most = max(2 * rows, min(max(filter_bytes // 4, BLOCK_BYTES[0]), BLOCK_BYTES[1]) // bytes_a_tile)
     stretch = len(panels.starts)
-    block = split(tiles, tile[0], most, window.batch, 1)
+    block = split(tiles, rows, most, window.batch, 1)
     if -(-tiles // block) * window.batch < TASKS_PER_THREAD * target.threads and target.threads > 1:
         if filter_bytes > bytes_a_tile * tiles:  # reading the filters again costs more than another input transform
             stretch = -(-stretch // target.threads)
         else:
-            block = split(tiles, tile[0], most, window.batch, target.threads)
+            block = split(tiles, rows, most, window.batch, target.threads)
     blocks = -(-tiles // block)
     splits = -(-len(panels.starts) // stretch)
     position, sums = block * channels + lanes, block * out_channels + lanes
     bias = np.zeros(out_channels, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
     args: list[Argument] = [
-        *(In(0), _filters(conv, m, panels), aligned(bias), None if residual is None else In(residual), Out(0)),
+        *(In(0), _filters(conv, tile, panels), aligned(bias), None if residual is None else In(residual), Out(0)),
         *(aligned(np.array(panels.starts, np.int64)), *window.size, channels, *window.pads[:2]),
         *(size // pool for size in window.out),
-        *(out_channels, tiles_y, tiles_x, block, blocks, splits, stretch, len(panels.starts), panels.wide),
-        *(channels, position, sums, dilation, activation.p0, activation.p1),
+        *(out_channels, *tile.grid(window), block, blocks, splits, stretch, len(panels.starts), panels.wide),
+        *(channels, position, sums, *window.dilations, activation.p0, activation.p1),
     ]
-    floats = small_vectors(m, TAPS) * lanes + n * n * (channels + position + sums)
+    floats = tile.scratch_vectors * lanes + tile.pixels * channels + positions * (position + sums)
     return NativeKernel(address, tuple(args), window.batch * blocks * splits, 4 * floats)
 
 
-def _filters(conv: Convolution, m: int, panels: Panels) -> np.ndarray:
-    """[n * n][panel][channel][width]: the filters transformed and packed."""
-    out_channels, channels = conv.weights.shape[:2]
+def _filters(conv: Convolution, tile: Tile, panels: Panels) -> np.ndarray:
+    """[position][panel][channel][width]: the filters transformed and packed."""
+    out_channels, channels, *kernel = conv.weights.shape
 
     def fill(made: np.ndarray) -> None:
-        taps = np.empty((TAPS * TAPS, channels, out_channels), np.float32)
+        taps = np.empty((math.prod(kernel), channels, out_channels), np.float32)
         strided_copy(taps, conv.weights.reshape(out_channels, channels, -1).transpose(2, 1, 0))
-        panels.fill(made, transform(m, TAPS).filters(taps)[:, None])
+        panels.fill(made, tile.filters(taps)[:, None])
 
-    shape = ((m + TAPS - 1) ** 2, channels * panels.columns)
-    return packed(("winograd", m, TAPS, panels), conv.weights, shape, np.dtype(np.float32), fill)
+    shape = (tile.positions, channels * panels.columns)
+    return packed(("winograd", tile, panels), conv.weights, shape, np.dtype(np.float32), fill)

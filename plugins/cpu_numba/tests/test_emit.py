@@ -44,15 +44,21 @@ KERNELS = [
     Kernel("strassen", "strassen", {"act": "relu", "residual": True}, narrow=False),
     Kernel("conv", "rows", {"source": "runs", **ROWS}),
     Kernel("conv", "rows", {"source": "planar", **ROWS, "masked": True}),
-    Kernel("winograd", "winograd", {"m": 2, "r": 3, "act": "gelu", "residual": False, "pool": 1}),
-    Kernel("winograd", "winograd", {"m": 4, "r": 3, "act": "swish", "residual": True, "pool": 1}),
-    Kernel("winograd", "winograd", {"m": 6, "r": 3, "act": "relu", "residual": False, "pool": 2}),
+    *(
+        Kernel("winograd", "winograd", {"down": down, "along": along, "act": act, "residual": residual, "pool": pool})
+        for down, along, act, residual, pool in (
+            ((2, 3, 1), (2, 3, 1), "gelu", False, 1),
+            ((4, 3, 1), (4, 3, 1), "swish", True, 1),
+            ((6, 3, 1), (6, 3, 1), "relu", False, 2),
+            ((4, 3, 2), (2, 5, 1), "none", False, 1),
+        )
+    ),
 ]
 FMA = {"avx512": "vfmadd", "avx2": "vfmadd", "sse": "mulps", "neon": "fmla"}
 CHOICES = [(isa, tile) for isa, tiles in TILES.items() for tile in tiles]
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.name}-{k.params.get('source', k.params.get('m'))}")
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda k: f"{k.name}-{k.params.get('source', k.params.get('down'))}")
 @pytest.mark.parametrize("isa", list(TABLE))
 def test_every_class_compiles(kernel: Kernel, isa: str) -> None:
     code = object_code(kernel.text(isa + "!", TILES[isa][0]), isa + "!")
@@ -96,6 +102,7 @@ CASES = [
     ("cpu/conv_direct", (1, 20, 6, 6), (40, 20, 1, 1), {}),
     ("cpu/strassen", (1, 128, 7, 5), (96, 128, 1, 1), {}),
     ("cpu/winograd", (1, 16, 9, 7), (32, 16, 3, 3), {"pads": [1, 1, 1, 1]}),
+    ("cpu/winograd", (1, 16, 19, 8), (32, 16, 3, 3), {"pads": [1, 1, 1, 1], "strides": [2, 2]}),
 ]
 
 

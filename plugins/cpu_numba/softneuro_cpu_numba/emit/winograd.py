@@ -1,4 +1,4 @@
-"""Winograd convolution, NHWC: transform tiles, one matrix product for each of the n * n positions, transform back.
+"""Winograd convolution, NHWC: transform tiles, one matrix product for each position of a tile, transform back.
 
 A task is a block of tiles (and a stretch of output channels where blocks are too few for the threads). Positions are
 the outer loop of the products, so every transformed filter is read once a block, in order.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import reduce
 
-from softneuro_cpu_numba.cook_toom import Matrix, small_vectors, transform
+from softneuro_cpu_numba.cook_toom import Matrix, Transform, small_vectors, transform
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
 from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
@@ -19,11 +19,11 @@ ARGUMENTS = (
     *("x", "w", "bias", "residual", "y", "starts"),
     *("height", "width", "channels", "top", "left", "rows", "columns", "out_channels"),
     *("tiles_y", "tiles_x", "block", "blocks", "splits", "panels_per_split", "panels", "wide"),
-    *("ld_v", "position", "sums", "dilation"),
+    *("ld_v", "position", "sums", "step_y", "step_x"),
 )
-"""Then p0 and p1. ``block`` tiles a task, ``blocks`` of them an image; ``ld_v`` and ``position`` are the floats between
-two tiles and two positions of the transformed input, ``sums`` between two positions of the products; ``rows`` and
-``columns`` of what is written, which is half of the convolution's where it is pooled."""
+"""Then p0 and p1. ``step_y`` and ``step_x`` are the dilations; ``block`` tiles a task, ``blocks`` of them an image;
+``ld_v`` and ``position`` are the floats between two tiles and two positions of the transformed input, ``sums`` between
+two positions of the products; ``rows`` and ``columns`` of what is written, less where it is pooled."""
 
 WRITE_AHEAD = 32
 """Floats between what is written and what is asked for to be written next: results are new memory, a tile's pixels far
@@ -33,8 +33,8 @@ apart, and a store that misses holds up those behind it. 64 channels at 224x224:
 @emitted
 def winograd(
     e: Emitter,
-    m: int,
-    r: int,
+    down: tuple[int, int, int],
+    along: tuple[int, int, int],
     pieces: Sequence[int],
     vectors: int,
     narrow_pieces: Sequence[int],
@@ -42,10 +42,10 @@ def winograd(
     residual: bool,
     pool: int,
 ) -> None:
-    """y = conv(x, w) + bias, + residual, activated; stride 1, m x m outputs a tile, r x r taps. ``pool``: of each
-    pool x pool outputs of a tile the largest.
+    """y = conv(x, w) + bias, + residual, activated. ``down`` and ``along`` a tile: outputs, taps and stride of its
+    rows and of its columns. ``pool``: of each pool x pool outputs of a tile the largest.
 
-    A dilated convolution is a plain one on each of dilation x dilation interleaved grids; a tile belongs to one grid.
+    A dilated convolution is a plain one on each of step_y x step_x interleaved grids; a tile belongs to one grid.
 
     Channels and output channels are multiples of the vector width. Weights: [position][panel][channel][width].
     scratch: a patch and a result tile, then the transformed input, then the products.
@@ -54,26 +54,26 @@ def winograd(
     at = len(ARGUMENTS)
     finish = Finish(act, e.number(at), e.number(at + 1), e.floats(a["residual"]) if residual else None)
     x, w, bias, y = (e.floats(a[name]) for name in ("x", "w", "bias", "y"))
-    t = transform(m, r)
-    n = t.size
+    vertical, horizontal = transform(*down), transform(*along)
+    positions = vertical.size * horizontal.size
     starts = e.integers(a["starts"])
     small = e.floats(e.scratch)
-    patch = e.at(small, small_vectors(m, r) * e.lanes)
-    data = e.at(patch, e.mul(a["channels"], n * n))
-    products = e.at(data, e.mul(a["position"], n * n))
+    patch = e.at(small, small_vectors(vertical, horizontal) * e.lanes)
+    data = e.at(patch, e.mul(a["channels"], vertical.pixels * horizontal.pixels))
+    products = e.at(data, e.mul(a["position"], positions))
     per_image = e.mul(a["blocks"], a["splits"])
-    grid, step = e.mul(a["tiles_y"], a["tiles_x"]), a["dilation"]
-    tiles = e.mul(grid, step, step)
+    grid = e.mul(a["tiles_y"], a["tiles_x"])
+    tiles = e.mul(grid, a["step_y"], a["step_x"])
 
-    def place(number: Value, side: int) -> tuple[Value, Value]:
-        """Row and column a tile begins at where it covers side x side pixels."""
+    def place(number: Value, height: int, width: int) -> tuple[Value, Value]:
+        """Row and column a tile begins at where it covers height x width pixels."""
         phase, rest = e.divmod(number, grid)
-        (ty, tx), (py, px) = e.divmod(rest, a["tiles_x"]), e.divmod(phase, step)
-        return e.add(e.mul(ty, step, side), py), e.add(e.mul(tx, step, side), px)
+        (ty, tx), (py, px) = e.divmod(rest, a["tiles_x"]), e.divmod(phase, a["step_x"])
+        return e.add(e.mul(ty, a["step_y"], height), py), e.add(e.mul(tx, a["step_x"], width), px)
 
-    side = m // pool
+    high, wide = vertical.outputs // pool, horizontal.outputs // pool
 
-    def fitting(size: Value, begin: Value) -> Value:
+    def fitting(side: int, size: Value, begin: Value, step: Value) -> Value:
         """How many of a tile's ``side`` results lie inside."""
         return e.smaller(side, e.b.sdiv(e.add(e.sub(size, begin), e.sub(step, 1)), step))
 
@@ -85,13 +85,15 @@ def winograd(
         x_image = e.at(x, e.mul(image, a["height"], a["width"], a["channels"]))
 
         def forward(tile: Value) -> None:
-            row, column = place(e.add(first, tile), m)
-            row, column = e.sub(row, a["top"]), e.sub(column, a["left"])
-            source, pitch, pixel = _whole_or_patch(e, a, n, x_image, row, column, patch)
+            row, column = place(e.add(first, tile), vertical.outputs, horizontal.outputs)
+            row, column = e.sub(e.mul(row, down[2]), a["top"]), e.sub(e.mul(column, along[2]), a["left"])
+            shape = (vertical.pixels, horizontal.pixels)
+            source, pitch, pixel = _whole_or_patch(e, a, shape, x_image, row, column, patch)
             out = e.at(data, e.mul(tile, a["ld_v"]))
 
             def lanes(c: Value) -> None:
-                _forward(e, t.bt, e.at(source, c), pitch, pixel, e.at(out, c), a["position"], small)
+                matrices = (vertical.bt, horizontal.bt)
+                _forward(e, matrices, e.at(source, c), pitch, pixel, e.at(out, c), a["position"], small)
 
             e.loop(a["channels"], lanes, step=e.lanes)
 
@@ -126,44 +128,46 @@ def winograd(
             e.loop(middle, lambda number: panel(number, vectors, pieces), first=begin)
             e.loop(end, lambda number: panel(number, 1, narrow_pieces), first=middle)
 
-        e.loop(n * n, position)
+        e.loop(positions, position)
         low = e.integer(starts, begin)
         last = e.integer(starts, e.sub(end, 1))
         in_wide = e.b.icmp_signed("<=", end, a["wide"])
-        high = e.add(last, e.b.select(in_wide, e.i(vectors * e.lanes), e.i(e.lanes)))
+        until = e.add(last, e.b.select(in_wide, e.i(vectors * e.lanes), e.i(e.lanes)))
 
         def back(tile: Value) -> None:
-            row, column = place(e.add(first, tile), side)
-            rows, columns = fitting(a["rows"], row), fitting(a["columns"], column)
+            row, column = place(e.add(first, tile), high, wide)
+            rows = fitting(high, a["rows"], row, a["step_y"])
+            columns = fitting(wide, a["columns"], column, a["step_x"])
             pixel = e.add(e.mul(e.add(e.mul(image, a["rows"]), row), a["columns"]), column)
             source = e.at(products, e.mul(tile, a["out_channels"]))
-            down, right = e.mul(step, a["columns"], a["out_channels"]), e.mul(step, a["out_channels"])
+            below = e.mul(a["step_y"], a["columns"], a["out_channels"])
+            right = e.mul(a["step_x"], a["out_channels"])
 
             def put(value: Value, c: Value, i: Index, j: Index) -> None:
-                spot = e.add(e.mul(pixel, a["out_channels"]), e.mul(i, down), e.mul(j, right), c)
+                spot = e.add(e.mul(pixel, a["out_channels"]), e.mul(i, below), e.mul(j, right), c)
                 finish.store(e, e.b.fadd(value, e.load(bias, c)), y, spot)
                 e.prefetch(y, e.add(spot, WRITE_AHEAD), write=True)
 
             def whole(c: Value) -> None:
-                for i, j, value in _backward(e, t.at, e.at(source, c), a["sums"], small, pool):
+                for i, j, value in _backward(e, vertical, horizontal, e.at(source, c), a["sums"], small, pool):
                     put(value, c, i, j)
 
             def some(c: Value) -> None:
-                for i, j, value in _backward(e, t.at, e.at(source, c), a["sums"], small, pool):
-                    e.store(value, small, (i * side + j) * e.lanes)
+                for i, j, value in _backward(e, vertical, horizontal, e.at(source, c), a["sums"], small, pool):
+                    e.store(value, small, (i * wide + j) * e.lanes)
 
                 def store_row(i: Value) -> None:
                     def store(j: Value) -> None:
-                        put(e.load(small, e.mul(e.add(e.mul(i, side), j), e.lanes)), c, i, j)
+                        put(e.load(small, e.mul(e.add(e.mul(i, wide), j), e.lanes)), c, i, j)
 
                     e.loop(columns, store)
 
                 e.loop(rows, store_row)
 
             def every(body: Callable[[Value], None]) -> tuple[()]:
-                return _done(e.loop(high, body, step=e.lanes, first=low))
+                return _done(e.loop(until, body, step=e.lanes, first=low))
 
-            inside = e.b.and_(_same(e, rows, side), _same(e, columns, side))
+            inside = e.b.and_(_same(e, rows, high), _same(e, columns, wide))
             e.when(inside, lambda: every(whole), lambda: every(some))
 
         e.loop(count, back)
@@ -178,12 +182,11 @@ def _columns(e: Emitter, a: dict[str, Value], vectors: int) -> Value:
 
 
 def _whole_or_patch(
-    e: Emitter, a: dict[str, Value], n: int, x: Value, row: Value, column: Value, patch: Value
+    e: Emitter, a: dict[str, Value], shape: tuple[int, int], x: Value, row: Value, column: Value, patch: Value
 ) -> list[Value]:
-    """Where the n x n pixels from (row, column) on lie, the floats between their rows and between their columns:
+    """Where the ``shape`` pixels from (row, column) on lie, the floats between their rows and between their columns:
     the input itself, or a copy with zeros for what lies outside."""
-    channels, step = a["channels"], a["dilation"]
-    pitch = e.mul(a["width"], channels, step)
+    channels, (height, width) = a["channels"], shape
 
     def here(r: Value, c: Value) -> Value:
         return e.at(x, e.mul(e.add(e.mul(r, a["width"]), c), channels))
@@ -191,8 +194,8 @@ def _whole_or_patch(
     def copied() -> list[Value]:
         def fill(i: Value) -> None:
             def one(j: Value) -> None:
-                r, c = e.add(row, e.mul(i, step)), e.add(column, e.mul(j, step))
-                out = e.at(patch, e.mul(e.add(e.mul(i, n), j), channels))
+                r, c = e.add(row, e.mul(i, a["step_y"])), e.add(column, e.mul(j, a["step_x"]))
+                out = e.at(patch, e.mul(e.add(e.mul(i, width), j), channels))
                 inside = e.b.and_(_below(e, r, a["height"]), _below(e, c, a["width"]))
                 e.when(
                     inside,
@@ -200,14 +203,19 @@ def _whole_or_patch(
                     lambda: _done(e.zero_run(out, channels)),
                 )
 
-            e.loop(n, one)
+            e.loop(width, one)
 
-        e.loop(n, fill)
-        return [patch, e.mul(channels, n), channels]
+        e.loop(height, fill)
+        return [patch, e.mul(channels, width), channels]
 
-    reach = e.mul(step, n - 1)
-    inside = e.b.and_(_below(e, row, e.sub(a["height"], reach)), _below(e, column, e.sub(a["width"], reach)))
-    return e.when(inside, lambda: [here(row, column), pitch, e.mul(channels, step)], copied)
+    def in_place() -> list[Value]:
+        return [here(row, column), e.mul(a["width"], channels, a["step_y"]), e.mul(channels, a["step_x"])]
+
+    inside = e.b.and_(
+        _below(e, row, e.sub(a["height"], e.mul(a["step_y"], height - 1))),
+        _below(e, column, e.sub(a["width"], e.mul(a["step_x"], width - 1))),
+    )
+    return e.when(inside, in_place, copied)
 
 
 def _same(e: Emitter, x: Value, y: Index) -> Value:
@@ -224,36 +232,46 @@ def _below(e: Emitter, value: Value, limit: Value) -> Value:
 
 
 def _forward(
-    e: Emitter, bt: Matrix, source: Value, pitch: Value, pixel: Value, out: Value, position: Value, small: Value
+    e: Emitter,
+    bt: tuple[Matrix, Matrix],
+    source: Value,
+    pitch: Value,
+    pixel: Value,
+    out: Value,
+    position: Value,
+    small: Value,
 ) -> None:
     """BT d B of one vector of channels: columns into ``small``, then rows into ``out``."""
-    n = len(bt)
-    rows = [e.at(source, e.mul(pitch, i)) for i in range(n)]
-    for j in range(n):
+    vertical, horizontal = bt
+    height, width = len(vertical[0]), len(horizontal[0])
+    rows = [e.at(source, e.mul(pitch, i)) for i in range(height)]
+    for j in range(width):
         offset = e.mul(pixel, j)
-        for i, value in enumerate(apply(e, bt, [e.load(row, offset) for row in rows])):
-            e.store(value, small, (i * n + j) * e.lanes)
-    for i in range(n):
-        for j, value in enumerate(apply(e, bt, [e.load(small, (i * n + k) * e.lanes) for k in range(n)])):
-            e.store(value, e.at(out, e.mul(position, i * n + j)))
+        for i, value in enumerate(apply(e, vertical, [e.load(row, offset) for row in rows])):
+            e.store(value, small, (i * width + j) * e.lanes)
+    for i in range(len(vertical)):
+        row = [e.load(small, (i * width + k) * e.lanes) for k in range(width)]
+        for j, value in enumerate(apply(e, horizontal, row)):
+            e.store(value, e.at(out, e.mul(position, i * len(horizontal) + j)))
 
 
 def _backward(
-    e: Emitter, at: Matrix, source: Value, position: Value, small: Value, pool: int
+    e: Emitter, vertical: Transform, horizontal: Transform, source: Value, position: Value, small: Value, pool: int
 ) -> Iterator[tuple[int, int, Value]]:
-    """AT m A of one vector of channels, columns first, into what lies behind m * m vectors of ``small``: row, column
+    """AT y A of one vector of channels, columns first, into what lies behind the results in ``small``: row, column
     and value of each result, of which ``pool`` x ``pool`` make one."""
-    n, m = len(at[0]), len(at)
-    columns = e.at(small, m * m * e.lanes)
+    n, height, width = horizontal.size, vertical.outputs, horizontal.outputs
+    columns = e.at(small, height * width * e.lanes)
     for j in range(n):
-        column = [e.load(e.at(source, e.mul(position, i * n + j))) for i in range(n)]
-        for i, value in enumerate(apply(e, at, column)):
+        column = [e.load(e.at(source, e.mul(position, i * n + j))) for i in range(vertical.size)]
+        for i, value in enumerate(apply(e, vertical.at, column)):
             e.store(value, columns, (i * n + j) * e.lanes)
-    for top in range(0, m, pool):
+    for top in range(0, height, pool):
         rows = [
-            apply(e, at, [e.load(columns, (i * n + k) * e.lanes) for k in range(n)]) for i in range(top, top + pool)
+            apply(e, horizontal.at, [e.load(columns, (i * n + k) * e.lanes) for k in range(n)])
+            for i in range(top, top + pool)
         ]
-        for left in range(0, m, pool):
+        for left in range(0, width, pool):
             yield top // pool, left // pool, reduce(e.maximum, (v for row in rows for v in row[left : left + pool]))
 
 
