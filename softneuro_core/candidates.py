@@ -156,9 +156,22 @@ def _check_offer(region: Region, offer: Offer) -> None:
         )
     if offer.inplace is not None and not 0 <= offer.inplace < len(offer.inputs):
         raise ValueError(f"inplace={offer.inplace} is not the number of an input")
+    for number, (axis, first) in offer.parts.items():
+        if not is_part(region, number, axis, first):
+            raise ValueError(f"parts: input {number} does not fit into output 0 at {first} of axis {axis}")
     for value, spec in zip(region.inputs + region.outputs, offer.inputs + offer.outputs, strict=True):
         if value.is_object != (spec.dtype is OBJECT):
             raise ValueError(f"value {value.name!r} cannot be stored as {spec}")
+
+
+def is_part(region: Region, number: int, axis: int, first: int) -> bool:
+    """Whether input ``number`` fits into output 0 from index ``first`` of ``axis`` on."""
+    if not 0 <= number < len(region.inputs):
+        return False
+    part, whole = region.inputs[number].static_shape, region.outputs[0].static_shape
+    if len(part) != len(whole) or not 0 <= axis < len(whole) or first < 0 or first + part[axis] > whole[axis]:
+        return False
+    return part[:axis] + part[axis + 1 :] == whole[:axis] + whole[axis + 1 :]
 
 
 def _check_dtypes(request: Request) -> None:

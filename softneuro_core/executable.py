@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from softneuro_core.device import Buffer, Device, ObjectBuffer
+from softneuro_core.device import Buffer, Device, ObjectBuffer, dense_strides
 from softneuro_core.errors import RunError, SoftneuroError
 from softneuro_core.memory import Lifetime, color_whole
 from softneuro_core.plan import AdapterStep, Step
@@ -38,9 +38,12 @@ class Executable:
             if slot.spec.dtype is OBJECT:
                 buffers[slot] = ObjectBuffer()
                 continue
-            memory, offset = places[program.slots.owner.get(slot, slot)]
-            shape = slot.spec.layout.storage_shape(slot.value.static_shape)
-            buffers[slot] = devices[slot.spec.device].buffer(memory, offset, shape, slot.spec.dtype.numpy)
+            part = program.slots.parts.get(slot)
+            held = slot if part is None else part.whole
+            memory, offset = places[program.slots.owner.get(held, held)]
+            kind, strides = slot.spec.dtype.numpy, dense_strides(held.shape, slot.spec.dtype.numpy)
+            offset += 0 if part is None else part.first * strides[part.axis]
+            buffers[slot] = devices[slot.spec.device].buffer(memory, offset, slot.shape, kind, strides)
         for i, step in enumerate(program.steps):
             if step.kernel.scratch:
                 memory, offset = places[i]

@@ -38,7 +38,8 @@ class Program:
     @cached_property
     def slots(self) -> SlotPlan:
         """Lifetimes and in-place reuse of every stored value."""
-        return plan_slots(self.graph, self.steps)
+        views = [name for name, device in self.catalog.devices.items() if device.supports_views]
+        return plan_slots(self.graph, self.steps, views)
 
     @cached_property
     def arenas(self) -> dict[str, Arena]:
@@ -142,7 +143,9 @@ def _prepare_kernel(graph: Graph, step: KernelStep, catalog: Catalog, threads: i
         if value.data is not None:
             release(value.data)  # packed elsewhere now, as a rule
     reads = tuple(map(Slot, region.inputs, inputs))
-    return PreparedStep(step, routine.device, reads, tuple(map(Slot, region.outputs, outputs)), kernel, offer.inplace)
+    writes = tuple(map(Slot, region.outputs, outputs))
+    promises = (offer.inplace, offer.pitched, offer.parts)
+    return PreparedStep(step, routine.device, reads, writes, kernel, *promises)
 
 
 def _prepare_control(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy as copying
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import ml_dtypes
@@ -17,7 +18,7 @@ import numpy as np
 from softneuro_core.device import Buffer, Device, ObjectBuffer, Target
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Value
-from softneuro_core.profiling.zones import POISON_BYTE, ZONE_BYTES, Arena, Slot, bordered, poison
+from softneuro_core.profiling.zones import POISON_BYTE, ZONE_BYTES, Arena, Slot, bordered, poison, widened
 from softneuro_core.routine import AnyBuffer, Call, Kernel
 from softneuro_core.spec import OBJECT, TensorSpec
 
@@ -88,7 +89,9 @@ class Rig:
     ``Kernel.bind``. Every buffer but host objects has at least :data:`ZONE_BYTES` patterned bytes on both sides, save
     on a device without views that refuses a longer allocation (``zoned`` is False then). ``alias=i`` puts
     output 0 into the memory of input i. ``offset`` bytes (a multiple of every device's alignment) shift all buffers.
-    ``strided`` numbers operands, inputs first, to be held in a larger buffer with a border around the spatial axes.
+    ``strided`` numbers operands, inputs first, to be held in a larger buffer with a border around the spatial axes,
+    ``pitched`` those whose last stored axis is a piece of a longer one; ``parts`` places inputs inside output 0, as
+    :class:`~softneuro_core.routine.Offer` says.
     Raises :class:`InputError` for operands that do not fit together; whatever ``bind`` raises passes through.
     """
 
@@ -104,10 +107,12 @@ class Rig:
         alias: int | None = None,
         offset: int = 0,
         strided: Collection[int] = (),
+        pitched: Collection[int] = (),
+        parts: Mapping[int, tuple[int, int]] = MappingProxyType({}),
     ) -> None:
         self.kernel, self.input_operands, self.output_operands = kernel, tuple(inputs), tuple(outputs)
         self.devices, self.alias, self.offset = devices, alias, offset
-        self.strided = frozenset(strided)
+        self.strided, self.pitched, self.parts = frozenset(strided), frozenset(pitched), dict(parts)
         self.routine_device = routine_device
         self.zoned = True
         self._packed: list[Any] = []
@@ -145,6 +150,9 @@ class Rig:
         if self.alias is not None:
             for copy in range(copies):
                 self._outputs[copy][0] = self._aliased(self._inputs[copy][self.alias])
+        for copy in range(copies):
+            for number, place in self.parts.items():
+                self._inputs[copy][number] = self._part(number, *place, self._outputs[copy][0])
         first = {where for where in (*ins[0], *outs[0], scratch) if isinstance(where, int)}
         self._checked = [made[where] for where in sorted(first)]
         for slot in self._checked:
@@ -157,12 +165,15 @@ class Rig:
         is_output = number >= len(self.input_operands)
         at = number - len(self.input_operands) if is_output else number
         value, spec = (self.output_operands if is_output else self.input_operands)[at]
-        if spec.dtype is OBJECT or (is_output and at == 0 and self.alias is not None):
+        lies_elsewhere = at in self.parts if not is_output else at == 0 and self.alias is not None
+        if spec.dtype is OBJECT or lies_elsewhere:
             return ObjectBuffer()
         shape = spec.layout.storage_shape(value.static_shape)
         container, inner = shape, tuple(slice(0, dim) for dim in shape)
         if number in self.strided and self.devices[spec.device].supports_views:
             container, inner = bordered(shape, spec, len(value.static_shape))
+        elif number in self.pitched and self.devices[spec.device].supports_views:
+            container, inner = widened(shape)
         label = f"{'output' if is_output else 'input'} {at} ({value.name!r})"
         return plan.add(spec.device, label, shape, container, inner, spec.dtype.numpy)
 
@@ -178,6 +189,16 @@ class Rig:
         strides = source.strides if dense else None
         return source.device.buffer(source.memory, source.offset, shape, spec.dtype.numpy, strides)
 
+    def _part(self, number: int, axis: int, first: int, whole: AnyBuffer) -> Buffer:
+        """Input ``number`` inside output 0, from index ``first`` of ``axis`` on."""
+        value, spec = self.input_operands[number]
+        rank = len(value.static_shape)
+        if not isinstance(whole, Buffer) or spec != self.output_operands[0][1] or spec.layout.blocks(rank):
+            raise InputError(f"input {value.name!r} cannot lie in output 0")
+        shape = spec.layout.storage_shape(value.static_shape)
+        offset = whole.offset + first * whole.strides[spec.layout.permutation(rank).index(axis)]
+        return whole.device.buffer(whole.memory, offset, shape, spec.dtype.numpy, whole.strides)
+
     # -- contents --------------------------------------------------------------------------------------------
 
     def poison(self, copy: int = 0, byte: int = POISON_BYTE) -> None:
@@ -189,7 +210,7 @@ class Rig:
         spoilt = [slot if isinstance(slot, ObjectBuffer) else poison(slot.shape, slot.dtype, byte) for slot in first]
         for copy in copies:
             for number, slot in enumerate(self._outputs[copy]):
-                if number == 0 and self.alias is not None:
+                if number == 0 and (self.alias is not None or self.parts):
                     continue
                 if isinstance(slot, ObjectBuffer):
                     slot.value = None

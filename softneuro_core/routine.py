@@ -36,7 +36,10 @@ class Offer:
     integer outputs the number of steps). ``inplace=i`` means output 0 *may* alias input i: it must be right
     both ways, also where another input is the same value in the same spec (a residual: ``Region.inputs`` shows it).
     ``deterministic`` False admits results that change with the thread count. ``strided`` names operands (inputs
-    first, then outputs) that may lie in a larger buffer; all others are dense. ``flops`` and ``bytes`` are the work
+    first, then outputs) that may lie in a larger buffer, ``pitched`` those whose last stored axis may be a piece of a
+    longer one (a pixel's channels among others); all others are dense. ``parts`` names the inputs that may already lie
+    in output 0, as {input: (axis, first index there)}: the kernel must be right both ways, as a Concat that copies
+    only what is elsewhere. ``flops`` and ``bytes`` are the work
     this way really does, used only for estimates where nothing is measured. ``uses`` names dtypes narrower than the
     values' own that weights or sums are kept in: the user must have allowed each, and then may expect its rounding.
     """
@@ -48,6 +51,8 @@ class Offer:
     inplace: int | None = None
     deterministic: bool = True
     strided: frozenset[int] = frozenset()
+    pitched: frozenset[int] = frozenset()
+    parts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     flops: float | None = None
     bytes: float | None = None
     uses: frozenset[str] = frozenset()

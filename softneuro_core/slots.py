@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from softneuro_core.errors import PlanError
 from softneuro_core.graph import Graph, Value
 from softneuro_core.memory import Lifetime
+from softneuro_core.placement import Part, find_parts
 from softneuro_core.plan import Step
 from softneuro_core.routine import Kernel
 from softneuro_core.spec import OBJECT, TensorSpec
@@ -24,13 +25,19 @@ class Slot(NamedTuple):
     def nbytes(self) -> int:
         return self.spec.nbytes(self.value.static_shape)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As stored."""
+        return self.spec.layout.storage_shape(self.value.static_shape)
+
     def __str__(self) -> str:
         return f"{self.value.name} as {self.spec}"
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedStep:
-    """A plan step with its kernel, shared by all clones of a session. ``inplace`` is the offer's promise."""
+    """A plan step with its kernel, shared by all clones of a session. ``inplace``, ``pitched`` and ``parts`` are
+    the offer's promises."""
 
     step: Step
     device: str
@@ -38,31 +45,36 @@ class PreparedStep:
     writes: tuple[Slot, ...]
     kernel: Kernel
     inplace: int | None = None
+    pitched: frozenset[int] = frozenset()
+    parts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class SlotPlan:
-    """``slots`` in order of birth; ``owner`` maps a slot to the one whose memory it takes over; ``lifetimes`` are
-    of the owners, and of each step's scratch under the step's number."""
+    """``slots`` in order of birth; ``owner`` maps a slot to the one whose memory it takes over, ``parts`` to the
+    one it lies in; ``lifetimes`` are of the others, and of each step's scratch under the step's number."""
 
     slots: tuple[Slot, ...]
     owner: Mapping[Slot, Slot]
+    parts: Mapping[Slot, Part]
     lifetimes: tuple[Lifetime, ...]
 
 
-def plan_slots(graph: Graph, steps: Sequence[PreparedStep]) -> SlotPlan:
+def plan_slots(graph: Graph, steps: Sequence[PreparedStep], views: Collection[str] = ("cpu",)) -> SlotPlan:
     """Slots are born where they are written and die where they are last read; raises :class:`PlanError` for a plan
-    that reads what nobody made."""
+    that reads what nobody made. ``views`` names the devices where one slot may lie inside another."""
     born, dies = _spans(graph, steps)
     owner = _aliases(steps, dies)
+    parts = find_parts(steps, dies, owner, views)
     spans: dict[Slot, tuple[int, int]] = {}
     for slot, end in dies.items():
         root = owner.get(slot, slot)
+        root = parts[root].whole if root in parts else root
         begin, until = spans.get(root, (born[root], end))
         spans[root] = (min(begin, born[slot]), max(until, end))
     lives = [Lifetime(s, s.spec.device, s.nbytes, a, b) for s, (a, b) in spans.items() if s.spec.dtype is not OBJECT]
     lives += [Lifetime(i, s.device, s.kernel.scratch, i, i) for i, s in enumerate(steps) if s.kernel.scratch]
-    return SlotPlan(tuple(dies), owner, tuple(lives))
+    return SlotPlan(tuple(dies), owner, parts, tuple(lives))
 
 
 def _spans(graph: Graph, steps: Sequence[PreparedStep]) -> tuple[dict[Slot, int], dict[Slot, int]]:

@@ -41,7 +41,10 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Choice: candidates, the exact tuner, the plan",
         ("tuner", "plan", "candidates", "estimate", "selection", "assembly"),
     ),
-    ("Execution: prepare, memory, bind, run", ("memory", "slots", "program", "executable", "replay", "session")),
+    (
+        "Execution: prepare, memory, bind, run",
+        ("memory", "placement", "slots", "program", "executable", "replay", "session"),
+    ),
     (
         "Measurement: profiling in workers, costs, tune",
         ("rig", "profiling", "costs", "pricing", "worker", "memory_budget", "tuning"),

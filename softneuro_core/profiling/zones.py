@@ -192,5 +192,11 @@ def bordered(shape: tuple[int, ...], spec: TensorSpec, rank: int) -> tuple[tuple
     return container, tuple(slice(m, m + dim) for dim, m in zip(shape, margins, strict=True))
 
 
+def widened(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """A container whose last axis is longer by an odd number of elements, and where the tensor lies in it."""
+    *outer, last = shape
+    return (*outer, last + 3 * BORDER), (*(slice(0, n) for n in outer), slice(BORDER, BORDER + last))
+
+
 def _round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple

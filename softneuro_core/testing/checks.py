@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,7 +52,7 @@ def run_checks(subject: Subject) -> Outcome:
         rig, first = _first_run(subject, kernel, outcome)
         for check in (_repeat, _state, _bind, _prepare_twice, _linked):
             outcome.found += check(subject, kernel, rig, first)
-        for placed in (_offset, _threads, _inplace, _strided, _allocation):
+        for placed in (_offset, _threads, _inplace, _strided, _pitched, _parts, _allocation):
             outcome.found += placed(subject, kernel, rig, first)
         if not outcome.found:
             outcome.found += _prepare_cache(subject, rig, first)
@@ -81,9 +82,9 @@ def _prepared(subject: Subject, threads: int = 1) -> Kernel:
     return kernel
 
 
-def _bound(subject: Subject, kernel: Kernel, check: str = "bind", **where: object) -> StoredRig:
+def _bound(subject: Subject, kernel: Kernel, check: str = "bind", **where: Any) -> StoredRig:
     made: list[StoredRig] = []
-    _guarded(check, lambda: made.append(subject.rig(kernel, **where)))  # type: ignore[arg-type]
+    _guarded(check, lambda: made.append(subject.rig(kernel, **where)))
     return made[0]
 
 
@@ -262,7 +263,20 @@ def _inplace(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.nd
 
 def _strided(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:
     if subject.strided:
-        yield from _placed(subject, _bound(subject, kernel, "strided", strided=True), "strided")
+        yield from _placed(subject, _bound(subject, kernel, "strided", strided=subject.strided), "strided")
+
+
+def _pitched(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:
+    if subject.pitched:
+        yield from _placed(subject, _bound(subject, kernel, "pitched", pitched=subject.pitched), "pitched")
+
+
+def _parts(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:
+    """All parts in place at once, then each of several by itself."""
+    whole = dict(subject.parts)
+    for parts in [whole, *([{n: place} for n, place in whole.items()] if len(whole) > 1 else [])]:
+        if parts:
+            yield from _placed(subject, _bound(subject, kernel, "parts", parts=parts), "parts")
 
 
 def _allocation(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from softneuro_core.candidates import resolve
+from softneuro_core.candidates import is_part, resolve
 from softneuro_core.catalog import Catalog
 from softneuro_core.errors import SoftneuroError
 from softneuro_core.graph import Graph, Region, Value
@@ -105,6 +105,8 @@ def _subject(
         inplace=offer.inplace,
         deterministic=offer.deterministic,
         strided=offer.strided,
+        pitched=offer.pitched,
+        parts=offer.parts,
         identities=frozenset(map(id, (region, *case.constants.values()))),
         renewed=renewed,
     )
@@ -183,6 +185,9 @@ def _misfit(region: Region, offer: Offer, catalog: Catalog) -> list[tuple[str, s
             return [("offers", f"value {value.name!r} cannot be stored as {spec}")]  # type: ignore[attr-defined]
     if offer.inplace is not None and not 0 <= offer.inplace < len(region.inputs):
         return [("offers", f"inplace={offer.inplace} is not the number of an input")]
+    for number, (axis, first) in offer.parts.items():
+        if not is_part(region, number, axis, first):
+            return [("offers", f"parts: input {number} does not fit into output 0 at {first} of axis {axis}")]
     if not (isinstance(offer.accuracy, (int, float)) and offer.accuracy >= 0 and np.isfinite(offer.accuracy)):
         return [("offers", f"accuracy={offer.accuracy!r} is not a number of 0 or more")]
     return []

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,8 @@ CHECKS = {
     "threads": "the number of threads changes no bit, unless the offer says so",
     "inplace": "an offer that may run in place is right in place as well",
     "strided": "operands offered as strided may lie in a larger buffer",
+    "pitched": "the last axis of operands offered as pitched may be a piece of a longer one",
+    "parts": "an offer whose inputs may lie in output 0 already is right there as well",
     "allocation": "run() allocates next to nothing",
     "linked": "softneuro_link gives the same result as calling the steps in turn",
     "padding": "lanes that pad a blocked axis are zero",
@@ -96,6 +99,8 @@ class Subject:
     inplace: int | None = None
     deterministic: bool = True
     strided: frozenset[int] = frozenset()
+    pitched: frozenset[int] = frozenset()
+    parts: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     identities: frozenset[int] = frozenset()
     """Ids of the objects a careless cache may use as keys."""
     renewed: Callable[[int, frozenset[int]], Subject | None] = field(default=lambda turns, identities: None)
@@ -105,17 +110,15 @@ class Subject:
     def target(self, threads: int = 1) -> Target:
         return self.catalog.target(self.device, threads)
 
-    def rig(self, kernel: Kernel, *, alias: int | None = None, offset: int = 0, strided: bool = False) -> StoredRig:
-        """The kernel on fresh, poisoned buffers."""
+    def rig(self, kernel: Kernel, **places: Any) -> StoredRig:
+        """The kernel on fresh, poisoned buffers; ``places`` as :class:`Rig` takes them."""
         return StoredRig(
             kernel,
             self.inputs,
             self.outputs,
             self.catalog.devices,
             routine_device=self.device,
-            alias=alias,
-            offset=offset,
-            strided=self.strided if strided else (),
+            **places,
         )
 
     @property

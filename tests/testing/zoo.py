@@ -146,6 +146,30 @@ def ignores_strides(region: Region, wrong: bool) -> Kernel:
     return BindKernel(call)
 
 
+def clears_before_joining(region: Region, wrong: bool) -> Kernel:
+    """A Concat whose inputs may lie in the result."""
+
+    def call(inputs: Sequence[Any], outputs: Sequence[Any]) -> Callable[[], None]:
+        y = outputs[0].array
+        pieces = np.split(y, [inputs[0].shape[1]], axis=1)
+        pairs = [(x.array, piece) for x, piece in zip(inputs, pieces, strict=True)]
+
+        def run() -> None:
+            if wrong:
+                y[...] = 0
+            for x, piece in pairs:
+                if x.ctypes.data != piece.ctypes.data:
+                    np.copyto(piece, x)
+
+        return run
+
+    return BindKernel(call)
+
+
+def joins_32_and_17(region: Region) -> bool:
+    return [v.static_shape[1:2] for v in region.inputs] == [(32,), (17,)]
+
+
 def wants_even_lines(region: Region, wrong: bool) -> Kernel:
     def call(inputs: Sequence[Any], outputs: Sequence[Any]) -> Callable[[], None]:
         x, y, odd = inputs[0].array, outputs[0].array, inputs[0].offset % 128 != 0
@@ -333,6 +357,14 @@ BEHAVIOUR = (
     relu("allocates", "allocation", allocates, at="relu-big"),
     relu("leaks", "allocation", leaks),
     relu("ignores_strides", "strided", ignores_strides, offer={"strided": frozenset({0, 1})}, allocates=True),
+    relu("ignores_pitch", "pitched", ignores_strides, offer={"pitched": frozenset({0, 1})}, allocates=True),
+    Creature(
+        *("clears_before_joining", "parts", "Concat", plain(clears_before_joining)),
+        offer={"accuracy": EXACT, "parts": {0: (1, 0), 1: (1, 32)}},
+        accepts=joins_32_and_17,
+        at="concat-big",
+        allocates=True,
+    ),
     relu("wants_even_lines", "offset", wants_even_lines),
     relu("remembers", "state", remembers, allocates=True),
     relu("counts_runs", "repeat", counts_runs),

@@ -18,7 +18,7 @@ from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC, Layout
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
-from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
+from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue, pitched_result
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import NARROW_ROWS, RowProduct, activation_kind, best_tile
 from softneuro_cpu_numba.tiles import split
@@ -108,7 +108,8 @@ class DirectConv(Routine):
         if conv.window.is_pointwise:
             ways.append((NCHW_F32, NCHW_F32))
         for x, out in ways:
-            yield Offer((x, out) if residual else (x,), (out,), accuracy=SUMS, flops=conv.flops)
+            pitched = pitched_result(region, conv.epilogue.residual) if out == NHWC_F32 else frozenset[int]()
+            yield Offer((x, out) if residual else (x,), (out,), accuracy=SUMS, flops=conv.flops, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = convolution_of(region)

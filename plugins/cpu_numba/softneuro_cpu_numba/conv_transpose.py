@@ -13,7 +13,7 @@ from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
 from softneuro_cpu_numba.emit.isa import isa_of
-from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
+from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue, pitched_result
 from softneuro_cpu_numba.join import JoinedKernel
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned, emitted_address
 from softneuro_cpu_numba.rows import RowProduct, Scatter
@@ -69,7 +69,8 @@ class TransposedConv(Routine):
         yield Offer((NCHW_F32,), (NCHW_F32,), accuracy=SUMS)
         if _has_phases(parts[0].main, parts[1]):
             pixels = region.inputs[0].size // region.inputs[0].static_shape[1]
-            yield Offer((NHWC_F32,), (NHWC_F32,), accuracy=SUMS, flops=2.0 * pixels * parts[1].size)
+            pitched = pitched_result(region, None)
+            yield Offer((NHWC_F32,), (NHWC_F32,), accuracy=SUMS, flops=2.0 * pixels * parts[1].size, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         parts = self._parts(region)
@@ -132,10 +133,7 @@ def _phases_kernel(region: Region, epilogue: Epilogue, weights: np.ndarray, bias
             *((int(count[0]), int(count[1])), (1, 1), (1, 1), (int(top), int(left), 0, 0)),
         )
         matrix = taps.transpose(0, 3, 4, 1, 2).reshape(groups, -1, taps.shape[2])
-        channels, width = made[1], made[3]
-        scatter = Scatter(
-            *(made[2] * width * channels, strides[0] * width * channels, strides[1] * channels),
-            (phase[0] * width + phase[1]) * channels,
-        )
+        width = made[3]
+        scatter = Scatter(made[2] * width, strides[0] * width, strides[1], phase[0] * width + phase[1])
         parts.append(RowProduct(matrix, bias, epilogue.activation, None, window=window, scatter=scatter).kernel(target))
     return JoinedKernel(emitted_address("join", "parts", isa_of(target)), tuple(parts))

@@ -75,23 +75,29 @@ def copy_kernel(blocks: Sequence[Block], itemsize: int) -> NativeKernel:
 
 
 @dataclass(frozen=True, slots=True)
-class AliasKernel:
-    """A copy that does nothing where output and input are the same memory."""
+class PlacedCopy:
+    """A copy that leaves out the blocks whose source already lies where they go."""
 
-    copy: NativeKernel
+    blocks: tuple[Block, ...]
+    itemsize: int
+    scratch: int = 0
 
-    @property
-    def scratch(self) -> int:
-        return 0
+    def __post_init__(self) -> None:
+        address_of("movement", "copy", itemsize=self.itemsize)  # compiled now, not when it is bound
 
     @property
     def constant_bytes(self) -> int:
-        return 0
+        return sum(b.source.nbytes for b in self.blocks if isinstance(b.source, np.ndarray))
 
     def bind(self, inputs: Sequence[Any], outputs: Sequence[Any], scratch: Buffer | None) -> Call:
-        if inputs[0].address != outputs[0].address:
-            return self.copy.bind(inputs, outputs, scratch)
-        return NativeKernel(self.copy.address, self.copy.args, 0).bind(inputs, outputs, scratch)
+        def goes_elsewhere(block: Block) -> bool:
+            if isinstance(block.source, np.ndarray):
+                return True
+            source = inputs[block.source].address + block.source_offset * self.itemsize
+            return bool(source != outputs[block.out].address + block.out_offset * self.itemsize)
+
+        left = [block for block in self.blocks if goes_elsewhere(block)]
+        return copy_kernel(left, self.itemsize).bind(inputs, outputs, scratch)
 
 
 def strided_copy(out: np.ndarray, source: np.ndarray) -> None:

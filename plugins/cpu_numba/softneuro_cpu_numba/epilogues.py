@@ -77,3 +77,8 @@ def parse_epilogue(region: Region, axis: int) -> Epilogue | None:
             return None
         bias = np.broadcast_to(aligned.reshape(-1), (shape[axis],)).astype(np.float32)
     return Epilogue(found.main, bias, found.residual, activation)
+
+
+def pitched_result(region: Region, residual: int | None) -> frozenset[int]:
+    """Number of the region's only output, for ``Offer.pitched``: none where a residual is read as it is written."""
+    return frozenset() if residual is not None else frozenset({len(region.inputs)})

@@ -13,9 +13,8 @@ from softneuro_core.routine import EXACT, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC, Layout, TensorSpec
 from softneuro_cpu_numba.copies import (
     MOVABLE_SIZES,
-    AliasKernel,
     Block,
-    copy_kernel,
+    PlacedCopy,
     is_expressible,
     is_whole,
 )
@@ -230,7 +229,8 @@ class Move(Routine):
             blocks = self._blocks(region, ins, outs)
             if blocks is not None and is_expressible(blocks):
                 alias = 0 if is_whole(blocks, region.outputs[0].size) else None
-                yield Offer(_specs(region.inputs, ins), _specs(region.outputs, outs), accuracy=EXACT, inplace=alias)
+                specs = (_specs(region.inputs, ins), _specs(region.outputs, outs))
+                yield Offer(*specs, accuracy=EXACT, inplace=alias, parts=_parts(region.exit))
 
     def _layouts(self, region: Region) -> Iterable[tuple[Layout, Layout]]:
         yield NCHW, NCHW
@@ -254,8 +254,19 @@ class Move(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         blocks = self._blocks(region, offer.inputs[0].layout, offer.outputs[0].layout)
         assert blocks is not None
-        copy = copy_kernel(blocks, region.outputs[0].dtype.itemsize)
-        return AliasKernel(copy) if offer.inplace is not None else copy
+        return PlacedCopy(tuple(blocks), region.outputs[0].dtype.itemsize)
+
+
+def _parts(layer: Layer) -> dict[int, tuple[int, int]]:
+    """The inputs of a Concat, where its result has them."""
+    if layer.op != "Concat":
+        return {}
+    axis, at, found = int(layer.attrs["axis"]) % len(layer.results[0].static_shape), 0, dict[int, tuple[int, int]]()
+    for value in layer.operands:
+        if not value.is_constant:
+            found[len(found)] = (axis, at)
+        at += value.static_shape[axis]
+    return found
 
 
 def _specs(values: Sequence[Value], layout: Layout) -> tuple[TensorSpec, ...]:

@@ -65,7 +65,15 @@ class Scratch:
     offset: int = 0
 
 
-Argument = int | float | np.ndarray | In | Out | Scratch | None
+@dataclass(frozen=True, slots=True)
+class Pitch:
+    """Stands in an argument list for the elements between two pixels (the last axis but one) of output ``index``: its
+    channels, or those of the larger buffer it lies in."""
+
+    index: int = 0
+
+
+Argument = int | float | np.ndarray | In | Out | Scratch | Pitch | None
 
 
 def kernel(factory: Factory) -> Factory:
@@ -111,6 +119,8 @@ def _resolve(argument: Argument, inputs: Sequence[Any], outputs: Sequence[Any], 
             return int(inputs[index].address) + offset
         case Out(index, offset):
             return int(outputs[index].address) + offset
+        case Pitch(index):
+            return int(outputs[index].strides[-2]) // int(outputs[index].dtype.itemsize)
         case Scratch(offset):
             assert scratch is not None
             return scratch.address + offset

@@ -15,7 +15,7 @@ from softneuro_core.spec import NHWC, DType, Layout
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Activation
-from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address, packed
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address, packed
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
 from softneuro_cpu_numba.windows import Window, image_strides
 
@@ -123,7 +123,7 @@ def activation_kind(activation: Activation) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """Where the pixels of a result lie that is not dense: floats between images, rows and columns, and before the
+    """Where the pixels of a result lie that is not dense: pixels between images, rows and columns, and before the
     first one."""
 
     image: int
@@ -196,9 +196,9 @@ class RowProduct:
         bias = np.zeros(groups * n, np.float32) if self.bias is None else self.bias
         args: list[Argument] = [
             *(In(self.x), panels.pack(self.matrix, self.stored), panels.pack(bias.reshape(groups, 1, n))),
-            *(None if self.residual is None else In(self.residual), Out(0, self._origin_bytes())),
+            *(None if self.residual is None else In(self.residual), Out(0)),
             *(aligned(np.array(panels.starts, np.int64)), row_tasks, panel_tasks, stretch, panel_stretch),
-            *(rows, columns, *self._input_steps(), n, groups * n, panels.wide, len(panels.starts), k),
+            *(rows, columns, *self._input_steps(), n, self._pitch(), panels.wide, len(panels.starts), k),
             *self._places(stretch),
             *self._result_places(stretch),
             None if self.scale is None else In(self.scale),
@@ -260,15 +260,16 @@ class RowProduct:
             taps, run = taps[:: w.kernel[1]], channels * w.kernel[1]
         return 0, aligned(offsets), run, len(taps), aligned(np.array(taps, np.int64))
 
-    def _origin_bytes(self) -> int:
-        return 0 if self.scatter is None else 4 * self.scatter.origin
+    def _pitch(self) -> Argument:
+        """Floats between two pixels of the result. A residual is read as the result is written: then both are dense."""
+        return self.sizes[0] * self.sizes[2] if self.window is None or self.residual is not None else Pitch()
 
     def _result_places(self, stretch: int) -> tuple[Argument, ...]:
         if self.scatter is None or self.window is None:
-            return 0, 0, None
+            return 0, 0, 0, None
         y, x = np.divmod(np.arange(stretch * self.window.out[1], dtype=np.int64), self.window.out[1])
         offsets = y * self.scatter.row + x * self.scatter.column
-        return self.scatter.image, self.scatter.row, aligned(offsets)
+        return self.scatter.image, self.scatter.row, self.scatter.origin, aligned(offsets)
 
     def _band(self) -> tuple[int, ...]:
         if self.is_flat:

@@ -14,6 +14,7 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
+from softneuro_cpu_numba.epilogues import pitched_result
 from softneuro_cpu_numba.rows import RowProduct
 from softneuro_cpu_numba.windows import NHWC_F32, is_f32
 
@@ -45,8 +46,8 @@ class ScaledConv(Routine):
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         found = scaled_convolution(region)
         if found is not None:
-            inputs = (NHWC_F32,) * len(region.inputs)
-            yield Offer(inputs, (NHWC_F32,), accuracy=SUMS, flops=found.conv.flops)
+            inputs, pitched = (NHWC_F32,) * len(region.inputs), pitched_result(region, found.residual)
+            yield Offer(inputs, (NHWC_F32,), accuracy=SUMS, flops=found.conv.flops, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = scaled_convolution(region)

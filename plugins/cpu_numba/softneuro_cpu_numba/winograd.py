@@ -19,8 +19,8 @@ from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
-from softneuro_cpu_numba.epilogues import Epilogue
-from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address, packed
+from softneuro_cpu_numba.epilogues import Epilogue, pitched_result
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address, packed
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
 from softneuro_cpu_numba.windows import NHWC_F32, window_of
@@ -95,8 +95,9 @@ class Winograd(Routine):
                 continue
             least = tile.products
             flops = 2.0 * tile.count(window) * window.batch * tile.positions * window.channels * conv.out_channels
-            inputs = (NHWC_F32,) * len(region.inputs)
-            yield Offer(inputs, (NHWC_F32,), {"m": m}, accuracy=tile.accuracy, flops=flops)
+            ends = ((NHWC_F32,) * len(region.inputs), (NHWC_F32,))
+            pitched = pitched_result(region, conv.epilogue.residual)
+            yield Offer(*ends, {"m": m}, accuracy=tile.accuracy, flops=flops, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = _filter_of(region, lanes_of(target))
@@ -145,7 +146,8 @@ def _kernel(conv: Convolution, pool: int, tile: Tile, target: Target) -> NativeK
         *(aligned(np.array(panels.starts, np.int64)), *window.size, channels, *window.pads[:2]),
         *(size // pool for size in window.out),
         *(out_channels, *tile.grid(window), block, blocks, splits, stretch, len(panels.starts), panels.wide),
-        *(channels, position, sums, *window.dilations, activation.p0, activation.p1),
+        *(channels, position, sums, *window.dilations, Pitch() if residual is None else out_channels),
+        *(activation.p0, activation.p1),
     ]
     floats = tile.scratch_vectors * lanes + tile.pixels * channels + positions * (position + sums)
     return NativeKernel(address, tuple(args), window.batch * blocks * splits, 4 * floats)

@@ -17,11 +17,12 @@ ARGUMENTS = (
     *("x", "w", "bias", "residual", "y", "starts"),
     *("row_tasks", "panel_tasks", "rows_per_task", "panels_per_task", "rows", "columns"),
     *("x_image", "groups", "channels", "x_channel", "out_channels", "ld_y", "wide", "panels", "k"),
-    *("ld_a", "offsets", "run", "runs", "run_offsets", "y_image", "y_row", "y_offsets", "scale"),
+    *("ld_a", "offsets", "run", "runs", "run_offsets", "y_image", "y_row", "y_origin", "y_offsets", "scale"),
 )
 """Then p0, p1 and, unless pointwise, the band. ``rows`` x ``columns`` are the output's; ``starts`` gives each panel's
 first column; ``offsets`` each pixel's place in the band; ``ld_a`` (pointwise) the floats between two pixels.
-A scattered result has images ``y_image`` floats apart, rows ``y_row``, and a stretch's pixels at ``y_offsets``."""
+A scattered result has images ``y_image`` pixels apart, rows ``y_row``, and a stretch's pixels at ``y_offsets`` from
+``y_origin`` on. ``ld_y``: floats between two pixels of the result."""
 
 
 @emitted
@@ -80,13 +81,12 @@ def rows(
             band.pack(e, origin, a["channels"], first_row, here, packed)
             row_at = lambda p: e.at(packed, e.integer(offsets, p))  # noqa: E731
         if scattered:
-            place = e.add(e.mul(image, a["y_image"]), e.mul(first_row, a["y_row"]))
+            pixel = e.add(a["y_origin"], e.mul(image, a["y_image"]), e.mul(first_row, a["y_row"]))
             y_offsets = e.integers(a["y_offsets"])
-            ahead_of = lambda p: e.integer(y_offsets, p)  # noqa: E731
+            ahead_of = lambda p: e.mul(e.integer(y_offsets, p), a["ld_y"])  # noqa: E731
         else:
-            place = e.mul(pixel, a["ld_y"])
             ahead_of = lambda p: e.mul(p, a["ld_y"])  # noqa: E731
-        place = e.add(place, e.mul(group, a["out_channels"]))
+        place = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
         before = e.mul(group, columns_per_group)
 
         def panel(number: Value, width: int, sizes: Sequence[int]) -> None:

@@ -19,11 +19,12 @@ ARGUMENTS = (
     *("x", "w", "bias", "residual", "y", "starts"),
     *("height", "width", "channels", "top", "left", "rows", "columns", "out_channels"),
     *("tiles_y", "tiles_x", "block", "blocks", "splits", "panels_per_split", "panels", "wide"),
-    *("ld_v", "position", "sums", "step_y", "step_x"),
+    *("ld_v", "position", "sums", "step_y", "step_x", "ld_y"),
 )
 """Then p0 and p1. ``step_y`` and ``step_x`` are the dilations; ``block`` tiles a task, ``blocks`` of them an image;
 ``ld_v`` and ``position`` are the floats between two tiles and two positions of the transformed input, ``sums`` between
-two positions of the products; ``rows`` and ``columns`` of what is written, less where it is pooled."""
+two positions of the products; ``rows`` and ``columns`` of what is written, less where it is pooled, ``ld_y`` floats a
+pixel."""
 
 WRITE_AHEAD = 32
 """Floats between what is written and what is asked for to be written next: results are new memory, a tile's pixels far
@@ -140,11 +141,11 @@ def winograd(
             columns = fitting(wide, a["columns"], column, a["step_x"])
             pixel = e.add(e.mul(e.add(e.mul(image, a["rows"]), row), a["columns"]), column)
             source = e.at(products, e.mul(tile, a["out_channels"]))
-            below = e.mul(a["step_y"], a["columns"], a["out_channels"])
-            right = e.mul(a["step_x"], a["out_channels"])
+            below = e.mul(a["step_y"], a["columns"], a["ld_y"])
+            right = e.mul(a["step_x"], a["ld_y"])
 
             def put(value: Value, c: Value, i: Index, j: Index) -> None:
-                spot = e.add(e.mul(pixel, a["out_channels"]), e.mul(i, below), e.mul(j, right), c)
+                spot = e.add(e.mul(pixel, a["ld_y"]), e.mul(i, below), e.mul(j, right), c)
                 finish.store(e, e.b.fadd(value, e.load(bias, c)), y, spot)
                 e.prefetch(y, e.add(spot, WRITE_AHEAD), write=True)
 
