@@ -194,6 +194,8 @@ def bordered(shape: tuple[int, ...], spec: TensorSpec, rank: int) -> tuple[tuple
 
 def widened(shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[slice, ...]]:
     """A container whose last axis is longer by an odd number of elements, and where the tensor lies in it."""
+    if not shape:
+        return shape, ()
     *outer, last = shape
     return (*outer, last + 3 * BORDER), (*(slice(0, n) for n in outer), slice(BORDER, BORDER + last))
 
