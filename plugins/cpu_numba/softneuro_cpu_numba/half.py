@@ -107,6 +107,8 @@ class Half(Routine):
                 outputs=tuple(_narrowed(s) for s in offer.outputs),
                 accuracy=max(HALF_ERROR, offer.accuracy),
                 inplace=None,
+                pitched=frozenset(),
+                parts={},
             )
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
