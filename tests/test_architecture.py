@@ -45,6 +45,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "Execution: prepare, memory, bind, run",
         ("memory", "placement", "slots", "program", "executable", "replay", "session"),
     ),
+    ("Calibration: ranges of values on data", ("calibration",)),
     (
         "Measurement: profiling in workers, costs, tune",
         ("rig", "profiling", "costs", "pricing", "worker", "memory_budget", "tuning"),

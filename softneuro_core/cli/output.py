@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
+from softneuro_core.errors import InputError
 from softneuro_core.files import write_file
 from softneuro_core.report.table import Table
 
@@ -42,6 +44,13 @@ def _escaped(cell: str) -> str:
     from rich.markup import escape
 
     return escape(cell)
+
+
+def check_targets(*paths: str | None) -> None:
+    """Folders that do not exist are told before minutes of work, not after; raises :class:`InputError`."""
+    for path in paths:
+        if path is not None and not Path(path).resolve().parent.is_dir():
+            raise InputError("the folder does not exist", file=path)
 
 
 def show_json(data: Any) -> None:

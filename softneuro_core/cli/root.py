@@ -14,6 +14,7 @@ from softneuro_core.cli import failures
 VERBS = {
     "view": "layers of a model, with shapes, parameters and work",
     "tune": "measure every routine, choose the fastest plan, save it",
+    "calibrate": "find the range of every value on data, for quantised plans",
     "run": "run a model on arrays, pictures or random inputs",
     "bench": "time whole runs",
     "explain": "why each layer runs as it does, and what the alternatives cost",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,7 +14,7 @@ from softneuro_core.cli import bench, feeds, options, output
 from softneuro_core.cli.models import fixed
 from softneuro_core.cli.progress import make_progress
 from softneuro_core.descriptor import parse_all
-from softneuro_core.errors import InputError, SelectionError, SoftneuroError
+from softneuro_core.errors import SelectionError, SoftneuroError
 from softneuro_core.graph import Graph
 from softneuro_core.importer import load
 from softneuro_core.plan import AdapterStep, Plan
@@ -92,7 +91,7 @@ def command(
 
     What was measured before is not measured again; Ctrl-C loses nothing.
     """
-    _check_targets(out, report_path)
+    output.check_targets(out, report_path)
     max_mem_bytes = options.parse_size(max_mem)
     before = Plan.load(from_path) if from_path else None
     asked = Asked(allow, accuracy, force, forbid, limits, clocks)
@@ -140,13 +139,6 @@ def _measure(tuned: Tuned, graph: Graph, catalog: Catalog, given: Mapping[str, A
     except SoftneuroError as error:
         output.note(f"the page shows no measured times: {error}")
         return None
-
-
-def _check_targets(*paths: str | None) -> None:
-    """Folders that do not exist are told before minutes of measuring, not after."""
-    for path in paths:
-        if path is not None and not Path(path).resolve().parent.is_dir():
-            raise InputError("the folder does not exist", file=path)
 
 
 def _tell_problems(tuned: Tuned) -> None:
