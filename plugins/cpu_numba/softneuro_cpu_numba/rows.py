@@ -28,6 +28,8 @@ TILES: dict[str, tuple[tuple[int, int], ...]] = {
     "neon": ((8, 3), (12, 2)),
 }
 """Tiles (rows, vectors) that keep the multipliers busy without spilling; more rows than 12 run out of pointers."""
+MOST_PLANES = 4
+"""Channels of an NCHW image up to which their vectors are interleaved in registers."""
 NARROW_ROWS = (8, 4, 2, 1)
 """Rows of a tile one vector wide: eight sums hide the latency of an FMA."""
 GEMV_VECTORS = 8
@@ -175,16 +177,17 @@ class RowProduct:
         isa, lanes = isa_of(target), lanes_of(target)
         groups, k, n = self.sizes
         tile = tile or best_tile(target, self.count, n)
-        panels = cut(n, tile[1], lanes)
+        panels, source = cut(n, tile[1], lanes), self._source()
         address = emitted_address(
             *("conv", "rows", isa),
             pieces=tuple(range(tile[0], 0, -1)),
             vectors=tile[1],
             narrow_pieces=NARROW_ROWS if tile[0] > 1 else (1,),
-            source=self._source(),
+            source=source,
+            planes=self.window.channels if self.window is not None and source == "planes" else 0,
             act=activation_kind(self.activation),
             residual=self.residual is not None,
-            masked=n < lanes,
+            few=n if n < lanes else 0,
             stored=self.stored,
             scattered=self.scatter is not None,
             scaled=self.scale is not None,
@@ -209,10 +212,10 @@ class RowProduct:
     def _source(self) -> str:
         if self.is_flat:
             return "pointwise"
-        if self.layout != NHWC:
-            return "planar"
         assert self.window is not None
         whole = len(self.matrix) == 1 and self._taken() == (1, 1) and self.window.pads[1] >= 0
+        if self.layout != NHWC:
+            return "planes" if whole and self.window.channels <= MOST_PLANES else "planar"
         return "runs" if whole else "pixels"
 
     def _pixels(self) -> tuple[int, int, int]:

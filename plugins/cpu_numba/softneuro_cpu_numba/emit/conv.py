@@ -34,16 +34,18 @@ def rows(
     source: str,
     act: str,
     residual: bool,
-    masked: bool,
+    few: int,
     stored: str = "float32",
     scattered: bool = False,
     scaled: bool = False,
     ask_ahead: bool = False,
+    planes: int = 0,
 ) -> None:
     """y[pixel, channel] = windows(x) @ w + bias, + residual, activated.
 
     Tasks are image x group x row stretch x panel stretch. Panels are ``vectors`` wide, the last ones one vector;
-    ``masked`` if there are fewer channels than lanes. ``source``: ``pointwise``, or how the band reads x.
+    ``few``: the output channels of a group where there are fewer than lanes, else 0. ``source``: ``pointwise``, or how
+    the band reads x; ``planes``: the channels where it reads planes.
     ``scaled``: row k of w is multiplied by ``scale[k]``; ``ask_ahead``: the next tile's pixels are asked for (both
     pointwise only).
     scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16 or bfloat16.
@@ -51,7 +53,7 @@ def rows(
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     at = len(ARGUMENTS)
     finish = Finish(act, e.number(at), e.number(at + 1), e.floats(a["residual"]) if residual else None)
-    band = None if source == "pointwise" else Band.read(e, source, at + 2)
+    band = None if source == "pointwise" else Band.read(e, source, at + 2, planes)
     x, bias, y = (e.floats(a[name]) for name in ("x", "bias", "y"))
     w = e.stored(a["w"], stored)
     starts = e.integers(a["starts"])
@@ -98,7 +100,7 @@ def rows(
             ahead = e.add(before, ahead)
             weights, biases = e.at(w, e.mul(ahead, a["k"])), e.at(bias, ahead)
             base = e.add(place, column)
-            mask = e.lanes_below(a["out_channels"]) if masked and width == 1 else None
+            mask = few if few and width == 1 else None
 
             def tile(first: Value, size: int) -> None:
                 pointers = [row_at(e.add(first, r)) for r in range(size)]

@@ -188,13 +188,28 @@ class Emitter:
         zeros = ir.Constant(self.vector_type(element=I32), [0] * self.lanes)
         return self.b.icmp_signed("<", numbers, self.b.shuffle_vector(single, undefined, zeros))
 
-    def load_some(self, pointer: Value, offset: Index, mask: Value) -> Value:
-        """A vector whose lanes outside ``mask`` are 0 and not read."""
+    def load_some(self, pointer: Value, offset: Index, mask: Value | int) -> Value:
+        """A vector whose lanes outside ``mask`` (a mask, or how many of the first) are 0 and not read."""
+        if isinstance(mask, int):
+            some = self.constant(0.0)
+            for lane in range(mask):
+                one = self.b.load(self.at(pointer, self.add(offset, lane)), align=4)
+                some = self.b.insert_element(some, one, ir.Constant(I32, lane))
+            return some
         place = self.b.bitcast(self.at(pointer, offset), self.vector_type().as_pointer())
         operands = [place, ir.Constant(I32, 4), mask, self.constant(0.0)]
         return self.intrinsic(f"llvm.masked.load.v{self.lanes}f32.p0", self.vector_type(), operands)
 
-    def store_some(self, value: Value, pointer: Value, offset: Index, mask: Value) -> None:
+    def store_some(self, value: Value, pointer: Value, offset: Index, mask: Value | int) -> None:
+        """The lanes of ``mask`` (or so many of the first: a masked store takes as long as several plain ones)."""
+        if isinstance(mask, int):
+            first = 0
+            while first < mask:
+                count = 1 << ((mask - first).bit_length() - 1)
+                lanes = ir.Constant(self.vector_type(count, I32), list(range(first, first + count)))
+                self.store(self.b.shuffle_vector(value, value, lanes), pointer, self.add(offset, first))
+                first += count
+            return
         place = self.b.bitcast(self.at(pointer, offset), value.type.as_pointer())
         operands = [value, place, ir.Constant(I32, 4), mask]
         self.intrinsic(f"llvm.masked.store.v{self.lanes}f32.p0", ir.VoidType(), operands)
@@ -256,7 +271,7 @@ class Emitter:
 
     def zero_run(self, out: Value, count: Index) -> None:
         """``out[0:count] = 0``."""
-        self._run(count, lambda i: self.store(self.constant(0.0), out, i), lambda i: self._put(out, i, None))
+        self.run(count, lambda i: self.store(self.constant(0.0), out, i), lambda i: self._put(out, i, None))
 
     def copy_run(self, out: Value, source: Value, count: Index, step: int = 1) -> None:
         """``out[0:count] = source[0:count * step:step]``, not overlapping."""
@@ -264,13 +279,14 @@ class Emitter:
         if step > 1:
             self.loop(count, one)
         else:
-            self._run(count, lambda i: self.store(self.load(source, i), out, i), one)
+            self.run(count, lambda i: self.store(self.load(source, i), out, i), one)
 
     def _put(self, out: Value, offset: Value, source: Value | None) -> None:
         value = ir.Constant(F32, 0.0) if source is None else self.b.load(source, align=4)
         self.b.store(value, self.at(out, offset), align=4)
 
-    def _run(self, count: Index, vector: Callable[[Value], None], scalar: Callable[[Value], None]) -> None:
+    def run(self, count: Index, vector: Callable[[Value], None], scalar: Callable[[Value], None]) -> None:
+        """``vector(i)`` at every vector of 0 .. count, ``scalar(i)`` for the rest."""
         whole = self.b.and_(self.i(count), self.i(-self.lanes))
         self.loop(whole, lambda i: vector(i), step=self.lanes)
         self.loop(count, lambda i: scalar(i), first=whole)
