@@ -218,6 +218,13 @@ class Move(Routine):
         self.name, self.pattern = f"cpu/{operator.lower()}", (operator,)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        for ins, outs, blocks in self.ways(region):
+            alias = 0 if is_whole(blocks, region.outputs[0].size) else None
+            specs = (_specs(region.inputs, ins), _specs(region.outputs, outs))
+            yield Offer(*specs, accuracy=EXACT, inplace=alias, parts=_parts(region.exit))
+
+    def ways(self, region: Region) -> Iterable[tuple[Layout, Layout, Blocks]]:
+        """Layouts of inputs and outputs, and the copies that then do it."""
         values = (*region.inputs, *region.outputs)
         if any(v.is_object or v.dtype.itemsize not in MOVABLE_SIZES or 0 in v.static_shape for v in values):
             return
@@ -228,9 +235,7 @@ class Move(Routine):
         for ins, outs in self._layouts(region):
             blocks = self._blocks(region, ins, outs)
             if blocks is not None and is_expressible(blocks):
-                alias = 0 if is_whole(blocks, region.outputs[0].size) else None
-                specs = (_specs(region.inputs, ins), _specs(region.outputs, outs))
-                yield Offer(*specs, accuracy=EXACT, inplace=alias, parts=_parts(region.exit))
+                yield ins, outs, blocks
 
     def _layouts(self, region: Region) -> Iterable[tuple[Layout, Layout]]:
         yield NCHW, NCHW

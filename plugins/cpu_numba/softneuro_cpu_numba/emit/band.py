@@ -50,7 +50,7 @@ class Band:
                 return ()
 
             def clear() -> tuple[()]:
-                e.zero_run(into, pitch)
+                self.clear(e, into, pitch)
                 return ()
 
             e.when(inside, fill, clear)
@@ -62,21 +62,21 @@ class Band:
         if self.source in ("runs", "planes"):
             before = e.smaller(w["left"], w["span"])
             inside = e.smaller(w["width"], e.sub(w["span"], before))
-            e.zero_run(out, e.mul(before, channels))
+            self.clear(e, out, e.mul(before, channels))
             self.run(e, e.at(out, e.mul(before, channels)), x, inside, channels)
             written = e.add(before, inside)
-            e.zero_run(e.at(out, e.mul(written, channels)), e.mul(e.sub(w["span"], written), channels))
+            self.clear(e, e.at(out, e.mul(written, channels)), e.mul(e.sub(w["span"], written), channels))
             return
 
         def pixel(p: Value) -> None:
             column, into = e.sub(e.mul(p, w["take_x"]), w["left"]), e.at(out, e.mul(p, channels))
 
             def fill() -> tuple[()]:
-                self._pixel(e, e.at(x, e.mul(column, w["x"])), channels, into)
+                self.pixel(e, e.at(x, e.mul(column, w["x"])), channels, into)
                 return ()
 
             def clear() -> tuple[()]:
-                e.zero_run(into, channels)
+                self.clear(e, into, channels)
                 return ()
 
             e.when(e.b.icmp_unsigned("<", column, w["width"]), fill, clear)
@@ -86,7 +86,7 @@ class Band:
     def run(self, e: Emitter, out: Value, x: Value, pixels: Value, channels: Value) -> None:
         """Pixels that lie behind each other."""
         if self.source == "runs":
-            e.copy_run(out, x, e.mul(pixels, channels))
+            self.copy(e, out, x, e.mul(pixels, channels))
             return
         lanes, planes = e.lanes, self.planes
         sources = [e.at(x, e.mul(self.words["c"], c)) for c in range(planes)]
@@ -102,9 +102,18 @@ class Band:
 
         e.run(pixels, vector, one)
 
-    def _pixel(self, e: Emitter, x: Value, channels: Index, out: Value) -> None:
+    def clear(self, e: Emitter, out: Value, count: Index) -> None:
+        """Zeros at ``out``."""
+        e.zero_run(out, count)
+
+    def copy(self, e: Emitter, out: Value, x: Value, count: Index) -> None:
+        """``count`` elements that lie together, as the band holds them."""
+        e.copy_run(out, x, count)
+
+    def pixel(self, e: Emitter, x: Value, channels: Index, out: Value) -> None:
+        """One pixel's channels."""
         if self.source == "pixels":
-            e.copy_run(out, x, channels)
+            self.copy(e, out, x, channels)
             return
         step = self.words["c"]
         e.loop(channels, lambda c: e.b.store(e.b.load(e.at(x, e.mul(c, step))), e.at(out, c)) and None)
