@@ -25,14 +25,7 @@ def _match(rewrite: Rewrite, layer: Layer) -> bool:
         return False
     x, w, bias = layer.inputs[0], layer.inputs[3], static_input(layer, 8)
     of_x, of_w, of_y = (_numbers(layer, position) for position in (1, 4, 6))
-    if (
-        x is None
-        or w is None
-        or of_x is None
-        or of_w is None
-        or of_y is None
-        or (bias is not None and bias.data is None)
-    ):
+    if not (x and w and of_x and of_w and of_y) or (bias is not None and bias.data is None):
         return False
     axis = 0 if layer.type == "QLinearConv" else len(w.static_shape) - 1
     if not of_x.is_single or not of_y.is_single or not (of_w.is_single or of_w.fits(w, axis)):

@@ -272,11 +272,10 @@ def _pitched(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.nd
 
 
 def _parts(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:
-    """All parts in place at once, then each of several by itself."""
-    whole = dict(subject.parts)
-    for parts in [whole, *([{n: place} for n, place in whole.items()] if len(whole) > 1 else [])]:
-        if parts:
-            yield from _placed(subject, _bound(subject, kernel, "parts", parts=parts), "parts")
+    """Each part in place by itself, then several at once."""
+    single = [{number: place} for number, place in subject.parts.items()]
+    for parts in [*single, dict(subject.parts)] if len(single) > 1 else single:
+        yield from _placed(subject, _bound(subject, kernel, "parts", parts=parts), "parts")
 
 
 def _allocation(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:

@@ -259,7 +259,7 @@ class Move(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         blocks = self._blocks(region, offer.inputs[0].layout, offer.outputs[0].layout)
         assert blocks is not None
-        return PlacedCopy(tuple(blocks), region.outputs[0].dtype.itemsize)
+        return PlacedCopy.of(blocks, region.outputs[0].dtype.itemsize)
 
 
 def _parts(layer: Layer) -> dict[int, tuple[int, int]]:

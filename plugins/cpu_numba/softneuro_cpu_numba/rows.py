@@ -6,12 +6,14 @@ Shared by convolution in NHWC and by matrix products with a constant factor.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.spec import NHWC, DType, Layout
+from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Activation
@@ -21,7 +23,9 @@ from softneuro_cpu_numba.windows import Window, image_strides
 
 BLOCK_BYTES = 256 * 1024
 """Rows of A one task reads for every panel: they should stay in the second-level cache beside a panel."""
-TILES: dict[str, tuple[tuple[int, int], ...]] = {
+Tiles = Mapping[str, tuple[tuple[int, int], ...]]
+"""By ISA class, (rows, vectors)."""
+TILES: Tiles = {
     "avx512": ((8, 3), (6, 4), (12, 2)),
     "avx2": ((6, 2), (4, 3)),
     "sse": ((6, 2),),  # without FMA a product needs a register of its own
@@ -100,12 +104,12 @@ def cut(columns: int, vectors: int, lanes: int) -> Panels:
     return Panels((*starts, *narrow), wide, vectors, lanes)
 
 
-def tile_choices(target: Target, rows: int) -> tuple[tuple[int, int], ...]:
-    """Tiles worth trying for a product of so many rows."""
-    return ((1, GEMV_VECTORS),) if rows <= 2 else TILES[find_isa(isa_of(target)).name]
+def tile_choices(target: Target, rows: int, tiles: Tiles = TILES) -> tuple[tuple[int, int], ...]:
+    """Tiles worth trying for a product of so many rows, of those that fit each ISA class."""
+    return ((1, GEMV_VECTORS),) if rows <= 2 else tiles[find_isa(isa_of(target)).name]
 
 
-def best_tile(target: Target, rows: int, columns: int) -> tuple[int, int]:
+def best_tile(target: Target, rows: int, columns: int, tiles: Tiles = TILES) -> tuple[int, int]:
     """The tile that computes the fewest columns, and of equal ones has the fewest narrow panels."""
     lanes = lanes_of(target)
 
@@ -113,7 +117,7 @@ def best_tile(target: Target, rows: int, columns: int) -> tuple[int, int]:
         panels = cut(columns, tile[1], lanes)
         return panels.columns, len(panels.starts) - panels.wide
 
-    return min(tile_choices(target, rows), key=waste)
+    return min(tile_choices(target, rows, tiles), key=waste)
 
 
 def activation_kind(activation: Activation) -> str:
@@ -213,7 +217,7 @@ class RowProduct:
         if self.is_flat:
             return "pointwise"
         assert self.window is not None
-        whole = len(self.matrix) == 1 and self._taken() == (1, 1) and self.window.pads[1] >= 0
+        whole = len(self.matrix) == 1 and self._shape().take == (1, 1) and self.window.pads[1] >= 0
         if self.layout != NHWC:
             return "planes" if whole and self.window.channels <= MOST_PLANES else "planar"
         return "runs" if whole else "pixels"
@@ -234,34 +238,18 @@ class RowProduct:
         xn, xc, _, _ = image_strides(self.layout, shape)
         return (0 if self.is_flat else xn), groups, self.window.channels // groups, xc
 
-    def _taken(self) -> tuple[int, int]:
-        """Steps between the input rows and columns a band takes: a strided 1x1 convolution skips the others."""
+    def _shape(self) -> BandShape:
         assert self.window is not None
-        return self.window.strides if self.window.kernel == (1, 1) else (1, 1)
-
-    def _band_shape(self) -> tuple[tuple[int, int], int, int]:
-        """Band rows (columns) between outputs, band rows one output row reads, columns of the band."""
-        assert self.window is not None
-        w = self.window
-        step = (1, 1) if w.kernel == (1, 1) else w.strides
-        reach = tuple((k - 1) * d + 1 for k, d in zip(w.kernel, w.dilations, strict=True))
-        return step, reach[0], (w.out[1] - 1) * step[1] + reach[1]
+        return BandShape.of(self.window, self.window.channels // len(self.matrix))
 
     def _places(self, stretch: int) -> tuple[Argument, ...]:
         """``ld_a``, pixels' places, and the runs of K."""
         if self.is_flat:
             ld = self.sizes[1] if self.window is None else self.window.channels
             return ld, None, 0, 0, None
-        assert self.window is not None
-        w, (step, _, span) = self.window, self._band_shape()
-        channels = w.channels // len(self.matrix)
-        y, x = np.divmod(np.arange(stretch * w.out[1], dtype=np.int64), w.out[1])
-        offsets = (y * step[0] * span + x * step[1]) * channels
-        taps = [(i * w.dilations[0] * span + j * w.dilations[1]) * channels for i, j in np.ndindex(*w.kernel)]
-        run = channels
-        if w.dilations[1] == 1:
-            taps, run = taps[:: w.kernel[1]], channels * w.kernel[1]
-        return 0, aligned(offsets), run, len(taps), aligned(np.array(taps, np.int64))
+        shape = self._shape()
+        run, taps = shape.runs()
+        return 0, aligned(shape.offsets(stretch)), run, len(taps), aligned(taps)
 
     def _pitch(self) -> Argument:
         """Floats between two pixels of the result. A residual is read as the result is written: then both are dense."""
@@ -278,17 +266,12 @@ class RowProduct:
         if self.is_flat:
             return ()
         assert self.window is not None
-        w, (step, reach, span) = self.window, self._band_shape()
-        _, xc, xh, xw = image_strides(self.layout, (w.batch, w.channels, *w.size))
-        return (*w.size, *w.pads[:2], reach, *step, *self._taken(), span, xh, xw, xc)
-
-    def _band_floats(self, stretch: int) -> int:
-        assert self.window is not None
-        (step, _), reach, span = self._band_shape()
-        return ((stretch - 1) * step + reach) * span * (self.window.channels // len(self.matrix))
+        shape = (self.window.batch, self.window.channels, *self.window.size)
+        _, xc, xh, xw = image_strides(self.layout, shape)
+        return self._shape().words((xh, xw, xc))
 
     def _scratch(self, stretch: int) -> int:
-        return 0 if self.is_flat else 4 * self._band_floats(stretch)
+        return 0 if self.is_flat else 4 * self._shape().elements(stretch)
 
     def _stretches(self, target: Target, tile: tuple[int, int], panels: int) -> tuple[int, int]:
         """Output rows and panels of one task. Where the threads need more tasks than the cache does, whatever is
@@ -298,7 +281,8 @@ class RowProduct:
         if self.is_flat:
             unit, most = tile[0], max(tile[0], BLOCK_BYTES // (4 * k))
         else:
-            unit, most = 1, next((s for s in range(rows, 1, -1) if 4 * self._band_floats(s) <= BLOCK_BYTES), 1)
+            band = self._shape()
+            unit, most = 1, next((s for s in range(rows, 1, -1) if 4 * band.elements(s) <= BLOCK_BYTES), 1)
         stretch = split(rows, unit, most, images * groups, 1)
         tasks = images * groups * -(-rows // stretch)
         if target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads:

@@ -40,13 +40,7 @@ class IntegerConv:
     def finish(self) -> Requantise:
         between, scales = self.between, weight_scales(self.weights, 0)
         assert scales is not None
-        steps = scales.astype(np.float64) * between.sources[0].scale
-        return Requantise.of(steps, between.result, self.bias)
-
-    @property
-    def zero(self) -> np.ndarray:
-        grid = self.between.sources[0]
-        return np.array([grid.zero], grid.dtype.numpy)
+        return Requantise.of(scales, between.sources[0], between.result, self.bias)
 
 
 def integer_conv_of(region: Region) -> IntegerConv | None:
@@ -91,5 +85,5 @@ class QConv(Routine):
         integers = integers_of(conv.weights, 0)
         out, group_in = integers.shape[:2]
         by_group = integers.reshape(conv.groups, out // conv.groups, group_in, -1).transpose(0, 3, 2, 1)
-        signed = conv.between.sources[0].is_signed
-        return IntegerRows(conv.window, by_group, conv.finish, conv.zero, signed).kernel(target)
+        source = conv.between.sources[0]
+        return IntegerRows(conv.window, by_group, conv.finish, source.stored_zero, source.is_signed).kernel(target)

@@ -37,7 +37,7 @@ class Keep(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         shape = region.inputs[0].static_shape
         strides = storage_strides(offer.inputs[0].layout, shape)
-        return PlacedCopy((Block(nest(shape, strides, strides), 0),), 1)
+        return PlacedCopy.of([Block(nest(shape, strides, strides), 0)], 1)
 
 
 class QBinary(Routine):

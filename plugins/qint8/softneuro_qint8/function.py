@@ -12,7 +12,7 @@ from softneuro_cpu_numba.windows import storage_strides
 
 from softneuro_core.builtin.reference import RegionEvaluator
 from softneuro_core.device import Target
-from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT32, TensorSpec
 from softneuro_qint8.numbers import ONE_STEP, Grid, grid_of
@@ -90,10 +90,6 @@ def _grids(region: Region) -> tuple[Grid, Grid] | None:
     if source is None or result is None or (first.op == "DequantizeLinear") == x.dtype.is_float:
         return None
     numbers = (v for layer in region.layers[:-1] if layer.op != "DequantizeLinear" for v in layer.operands)
-    if not all(_is_number(v) if v.is_constant else v.shape == y.shape and v.dtype is FLOAT32 for v in numbers):
+    if not all(v.size == 1 if v.is_constant else v.shape == y.shape and v.dtype is FLOAT32 for v in numbers):
         return None
     return source, result
-
-
-def _is_number(value: Value) -> bool:
-    return value.size == 1

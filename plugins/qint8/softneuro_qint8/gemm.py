@@ -33,10 +33,9 @@ class IntegerProduct:
 
     @property
     def finish(self) -> Requantise:
-        scales = weight_scales(self.weights, self.axis)
+        between, scales = self.between, weight_scales(self.weights, self.axis)
         assert scales is not None
-        steps = scales.astype(np.float64) * self.between.sources[0].scale
-        return Requantise.of(steps, self.between.result, self.bias)
+        return Requantise.of(scales, between.sources[0], between.result, self.bias)
 
     @property
     def flops(self) -> float:
@@ -87,10 +86,8 @@ class QGemm(Routine):
         source = product.between.sources[0]
         integers = integers_of(product.weights, product.axis)
         matrix = (integers.T if product.axis == 0 else integers)[None, None]
-        zero = np.array([source.zero], source.dtype.numpy)
-        return IntegerRows(
-            as_window(product.rows, product.depth), matrix, product.finish, zero, source.is_signed
-        ).kernel(target)
+        window = as_window(product.rows, product.depth)
+        return IntegerRows(window, matrix, product.finish, source.stored_zero, source.is_signed).kernel(target)
 
 
 def as_window(rows: int, depth: int) -> Window:

@@ -16,7 +16,7 @@ from softneuro_core.routine import EXACT, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC, Layout, TensorSpec
 from softneuro_qint8.gemm import as_window
 from softneuro_qint8.numbers import INTEGERS, MOST_TERMS, ONE_STEP
-from softneuro_qint8.regions import is_plain
+from softneuro_qint8.regions import is_plain, layouts_of
 from softneuro_qint8.rows import IntegerRows
 
 
@@ -115,7 +115,7 @@ class DynamicQuantize(Routine):
         (x, *_), results = layer.inputs, layer.results
         if x is None or x.is_constant or not is_f32(x) or len(results) != 3:
             return
-        for layout in (NHWC, NCHW) if len(x.static_shape) >= 3 else (NCHW,):
+        for layout in layouts_of(x):
             outs = (_spec(results[0], layout), *(_spec(v, NCHW) for v in results[1:]))
             yield Offer((_spec(x, layout),), outs, accuracy=ONE_STEP)
 

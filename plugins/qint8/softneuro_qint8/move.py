@@ -44,7 +44,7 @@ class QMove(Routine):
         layouts = offer.inputs[0].layout, offer.outputs[0].layout
         between, blocks = next((b, blocks) for b, *way, blocks in _ways(region) if tuple(way) == layouts)
         if _is_plain(between):
-            return PlacedCopy(tuple(blocks), 1)
+            return PlacedCopy.of(blocks, 1)
         tables = {i: regrid(grid, between.result) for i, grid in zip(between.places, between.sources, strict=True)}
         same = as_table(stored(between.result.grid))
         each = [same if isinstance(b.source, np.ndarray) else tables[b.source] for b in blocks]

@@ -35,6 +35,11 @@ class Grid:
     def is_signed(self) -> bool:
         return self.dtype.name == "int8"
 
+    @property
+    def stored_zero(self) -> np.ndarray:
+        """The zero point as kernels read it: one element of the type."""
+        return np.array([self.zero], self.dtype.numpy)
+
 
 def grid_of(value: Value | None) -> Grid | None:
     """The grid a float value lies on or an integer value means, if it is one for the whole tensor."""
@@ -120,13 +125,11 @@ class Requantise:
     target: Bounded
 
     @staticmethod
-    def of(steps: np.ndarray, target: Bounded, bias: np.ndarray | None = None) -> Requantise:
-        """``steps``: what one of each channel's sum is worth."""
-        factors = np.asarray(steps, np.float64) / target.grid.scale
-        shifts = (
-            np.zeros(factors.shape) if bias is None else np.asarray(bias, np.float64).reshape(-1) / target.grid.scale
-        )
-        shifts = np.broadcast_to(shifts, factors.shape)
+    def of(scales: np.ndarray, source: Grid, target: Bounded, bias: np.ndarray | None = None) -> Requantise:
+        """Of sums of a grid's numbers with weights of these scales, one for each channel."""
+        factors = scales.astype(np.float64) * source.scale / target.grid.scale
+        counted = np.zeros(1) if bias is None else bias.astype(np.float64).reshape(-1) / target.grid.scale
+        shifts = np.broadcast_to(counted, factors.shape)
         return Requantise(factors.astype(np.float32), shifts.astype(np.float32), target)
 
     def fits(self, terms: int) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
+from softneuro_cpu_numba.band_shape import BandShape
+from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
-from softneuro_cpu_numba.rows import GEMV_VECTORS, NARROW_ROWS, Panels, cut
+from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Tiles, best_tile, cut
 from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
 from softneuro_cpu_numba.windows import Window
 
@@ -20,7 +21,7 @@ STREAMED_PIXELS = 2
 """Most pixels for which weights are kept in 8 bits and widened whenever they are read: one instruction a vector."""
 SPREAD = (1, 3, 7)
 """Odd numbers of channels of which a vector holds whole pixels once they are even."""
-TILES = {
+TILES: Tiles = {
     "avx512": ((8, 3), (12, 2)),
     "avx2": ((6, 2),),  # 4 by 3 spills
     "sse": ((4, 2),),  # without broadcasting loads a pair needs a register of its own
@@ -40,14 +41,13 @@ class IntegerRows:
     """The input's zero point (one element of its type), or which input holds it."""
     signed: bool
     result: str = "rounded"
-    x: int = 0
 
     def kernel(self, target: Target) -> NativeKernel:
         """The prepared step; packs the weights."""
         isa, lanes, window = isa_of(target), lanes_of(target), self.window
         groups, taps, channels, n = self.weights.shape
-        tile = _best_tile(target, window.batch * window.pixels, n)
-        panels, band = cut(n, tile[1], lanes), Band.of(window, channels)
+        tile = best_tile(target, window.batch * window.pixels, n, TILES)
+        panels, band = cut(n, tile[1], lanes), BandShape.of(window, channels + channels % 2)
         stretch, panel_stretch = self._stretches(band, target, len(panels.starts))
         row_tasks, panel_tasks = -(-window.out[0] // stretch), -(-len(panels.starts) // panel_stretch)
         stored = "int8" if self._is_streamed and np.abs(self.weights).max(initial=0) < 128 else "int16"
@@ -68,16 +68,15 @@ class IntegerRows:
         run, run_offsets = band.runs()
         factors, shifts = (None, None) if self.finish is None else (self.finish.factors, self.finish.shifts)
         args: list[Argument] = [
-            *(In(self.x), self.zero if isinstance(self.zero, In) else aligned(self.zero.reshape(1))),
-            *(_packed(self.weights.astype(stored), band.even, panels), _by_panel(panels, groups, factors)),
+            *(In(0), self.zero if isinstance(self.zero, In) else aligned(self.zero.reshape(1))),
+            *(_packed(self.weights.astype(stored), band.channels, panels), _by_panel(panels, groups, factors)),
             *(_by_panel(panels, groups, shifts), Out(0), aligned(np.array(panels.starts, np.int64))),
             *(row_tasks, panel_tasks, stretch, panel_stretch, *window.out),
-            *(window.channels * window.size[0] * window.size[1], groups, channels, band.even, n, groups * n),
-            *(panels.wide, len(panels.starts), taps * band.even // 2, run // 2, len(run_offsets)),
+            *(window.channels * window.size[0] * window.size[1], groups, channels, band.channels, n, groups * n),
+            *(panels.wide, len(panels.starts), taps * band.channels // 2, run // 2, len(run_offsets)),
             *(aligned(run_offsets), aligned(band.offsets(stretch))),
             *((0, 0, 0) if self.finish is None else self.finish.target.words),
-            *(*window.size, *window.pads[:2], band.reach, *band.step, *band.take, band.span),
-            *(window.channels * window.size[1], window.channels, 1),
+            *band.words((window.channels * window.size[1], window.channels, 1)),
         ]
         tasks = window.batch * groups * row_tasks * panel_tasks
         return NativeKernel(address, tuple(args), tasks, 2 * band.elements(stretch))
@@ -87,7 +86,7 @@ class IntegerRows:
         """Whether reading the weights is the work: they are used for a few pixels only."""
         return self.window.batch * self.window.pixels <= STREAMED_PIXELS
 
-    def _stretches(self, band: Band, target: Target, panels: int) -> tuple[int, int]:
+    def _stretches(self, band: BandShape, target: Target, panels: int) -> tuple[int, int]:
         """Output rows and panels of one task."""
         rows, others = self.window.out[0], self.window.batch * len(self.weights)
         most = next((n for n in range(rows, 1, -1) if 2 * band.elements(n) <= BLOCK_BYTES), 1)
@@ -95,55 +94,6 @@ class IntegerRows:
         tasks = others * -(-rows // stretch)
         enough = target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads
         return stretch, panels if enough else split(panels, 1, panels, tasks, target.threads)
-
-
-@dataclass(frozen=True, slots=True)
-class Band:
-    """The rows copied under output rows: steps between outputs and between what is copied, rows an output row reads,
-    columns, channels made even."""
-
-    window: Window
-    step: tuple[int, int]
-    take: tuple[int, int]
-    reach: int
-    span: int
-    even: int
-
-    @staticmethod
-    def of(window: Window, channels: int) -> Band:
-        pointwise = window.kernel == (1, 1)
-        step, take = ((1, 1), window.strides) if pointwise else (window.strides, (1, 1))
-        reach = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
-        span = (window.out[1] - 1) * step[1] + reach[1]
-        return Band(window, step, take, reach[0], span, channels + channels % 2)
-
-    def elements(self, rows: int) -> int:
-        return ((rows - 1) * self.step[0] + self.reach) * self.span * self.even
-
-    def offsets(self, rows: int) -> np.ndarray:
-        """Where the window of each output pixel begins."""
-        y, x = np.divmod(np.arange(rows * self.window.out[1], dtype=np.int64), self.window.out[1])
-        return (y * self.step[0] * self.span + x * self.step[1]) * self.even
-
-    def runs(self) -> tuple[int, np.ndarray]:
-        """Elements of a run, and where each begins: kernel rows where taps are neighbours, else single taps."""
-        (down, across), (kh, kw) = self.window.dilations, self.window.kernel
-        taps = [(i * down * self.span + j * across) * self.even for i in range(kh) for j in range(kw)]
-        run, taps = (self.even * kw, taps[::kw]) if across == 1 else (self.even, taps)
-        return run, np.array(taps, np.int64)
-
-
-def _best_tile(target: Target, pixels: int, columns: int) -> tuple[int, int]:
-    """The tile that computes the fewest columns, and of equal ones has the fewest narrow panels."""
-    if pixels <= 2:
-        return (1, GEMV_VECTORS)
-    lanes = lanes_of(target)
-
-    def waste(tile: tuple[int, int]) -> tuple[int, int]:
-        panels = cut(columns, tile[1], lanes)
-        return panels.columns, len(panels.starts) - panels.wide
-
-    return min(TILES[find_isa(isa_of(target)).name], key=waste)
 
 
 def _packed(weights: np.ndarray, even: int, panels: Panels) -> np.ndarray:

@@ -75,11 +75,11 @@ def test_weights_come_back_as_the_integers_they_were() -> None:
 
 
 def test_sums_that_32_bits_may_not_hold_are_refused() -> None:
-    target = bounded(Grid(1e-6, 0, DType.parse("int8")), None)
+    one, target = Grid(1.0, 0, DType.parse("int8")), bounded(Grid(1e-6, 0, DType.parse("int8")), None)
     assert target is not None
-    assert Requantise.of(np.array([1e-6]), target).fits(9)
-    assert not Requantise.of(np.array([1e-6]), target).fits(40000)
-    assert not Requantise.of(np.array([1.0]), target).fits(9)  # a million steps a product
+    assert Requantise.of(np.array([1e-6]), one, target).fits(9)
+    assert not Requantise.of(np.array([1e-6]), one, target).fits(40000)
+    assert not Requantise.of(np.array([1.0]), one, target).fits(9)  # a million steps a product
 
 
 def _conv(**attrs: Any) -> tuple[Sketch, str]:
