@@ -15,6 +15,8 @@ from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, address_
 from softneuro_cpu_numba.strides import Axis
 
 MAX_OUTER = 6
+MAX_LOOPS = MAX_OUTER + 2
+"""Of one block: the outer ones, the middle one whose steps are rows of a task, and the inner one."""
 TASK_ELEMENTS = 16384
 MOVABLE_SIZES = (1, 2, 4, 8)
 """Element sizes the copy kernel is generated for."""
@@ -50,8 +52,8 @@ def loops(block: Block) -> list[Axis]:
 
 
 def is_expressible(blocks: Sequence[Block]) -> bool:
-    """Whether the copy kernel has loops enough."""
-    return all(len(loops(b)) <= MAX_OUTER + 2 for b in blocks)
+    """Whether :data:`MAX_LOOPS` do for every block; merging is tried only where they are more as they stand."""
+    return all(len(b.axes) <= MAX_LOOPS or len(loops(b)) <= MAX_LOOPS for b in blocks)
 
 
 def is_whole(blocks: Sequence[Block], elements: int) -> bool:

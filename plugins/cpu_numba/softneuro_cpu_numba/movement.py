@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -152,17 +153,17 @@ def _filled(layer: Layer, before: list[int], ins: Sequence[Strides], outs: Seque
     """The source in the middle, slabs of the fill value around it: two an axis, within what earlier axes left."""
     shape, made = shape_of(layer), layer.results[0].static_shape
     value = layer.inputs[2] if len(layer.inputs) > 2 else None
-    fill = np.zeros(1, layer.results[0].dtype.numpy)
+    fill = aligned(np.zeros(1, layer.results[0].dtype.numpy))
     fill[0] = np.asarray(value.data).reshape(-1)[0] if value is not None else layer.attrs.get("value", 0)
     offset = sum(b * s for b, s in zip(before, outs[0], strict=True))
-    blocks = [Block(nest(shape, ins[0], outs[0]), 0, 0, 0, offset)] if np.prod(shape) else []
+    blocks = [Block(nest(shape, ins[0], outs[0]), 0, 0, 0, offset)] if math.prod(shape) else []
     low, extent = [0] * len(shape), list(made)
     for axis, size in enumerate(shape):
         for start, stop in ((0, before[axis]), (before[axis] + size, made[axis])):
             slab = [*extent[:axis], stop - start, *extent[axis + 1 :]]
             at = sum(a * s for a, s in zip([*low[:axis], start, *low[axis + 1 :]], outs[0], strict=True))
-            if np.prod(slab):
-                blocks.append(Block(nest(slab, [0] * len(shape), outs[0]), aligned(fill), 0, 0, at))
+            if math.prod(slab):
+                blocks.append(Block(nest(slab, [0] * len(shape), outs[0]), fill, 0, 0, at))
         low[axis], extent[axis] = before[axis], size
     return blocks
 

@@ -17,7 +17,7 @@ from softneuro_core.routine import EXACT, Kernel, Offer, Routine
 from softneuro_core.spec import Layout
 from softneuro_qint8.numbers import ONE_STEP
 from softneuro_qint8.regions import Between, between_grids, read_between
-from softneuro_qint8.tables import as_table, is_expressible, lookup_kernel, quantised, regrid, stored
+from softneuro_qint8.tables import as_table, lookup_kernel, quantised, regrid, stored
 
 MOVES = (
     *("Concat", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Expand"),
@@ -43,6 +43,7 @@ class QMove(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         layouts = offer.inputs[0].layout, offer.outputs[0].layout
         between, blocks = next((b, blocks) for b, *way, blocks in _ways(region) if tuple(way) == layouts)
+        blocks = [replace(block, source=_source(block, between)) for block in blocks]
         if _is_plain(between):
             return PlacedCopy.of(blocks, 1)
         tables = {i: regrid(grid, between.result) for i, grid in zip(between.places, between.sources, strict=True)}
@@ -52,13 +53,12 @@ class QMove(Routine):
 
 
 def _ways(region: Region) -> Iterator[tuple[Between, Layout, Layout, list[Block]]]:
-    """Layouts of inputs and output, and the copies that then do it; sources number the region's inputs."""
+    """Layouts of inputs and output, and the copies that then do it; sources are as the main layer alone has them."""
     between = read_between(region)
     if between is None:
         return
     for ins, outs, blocks in Move(between.main.op).ways(Region(region.graph, (between.main,))):
-        if is_expressible(blocks):
-            yield between, ins, outs, [replace(b, source=_source(b, between)) for b in blocks]
+        yield between, ins, outs, blocks
 
 
 def _source(block: Block, between: Between) -> int | np.ndarray:

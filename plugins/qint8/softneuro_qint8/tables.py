@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from softneuro_cpu_numba.copies import Block, loops
+from softneuro_cpu_numba.copies import MAX_LOOPS, Block, loops
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.strides import Axis
 
 from softneuro_qint8.numbers import Bounded, Grid
 
-MAX_OUTER = 7
-"""Loops over rows of ``emit.lookup``."""
+MAX_OUTER = MAX_LOOPS - 1
+"""Loops over rows of ``emit.lookup``: with the inner one as many as a copy may have."""
 TASK_ELEMENTS = 16384
 
 
@@ -37,11 +37,6 @@ def stored(grid: Grid) -> np.ndarray:
 def as_table(results: np.ndarray) -> np.ndarray:
     """What :func:`stored` becomes, as bytes."""
     return aligned(results.view(np.uint8))
-
-
-def is_expressible(blocks: Sequence[Block]) -> bool:
-    """Whether the lookup kernel has loops enough."""
-    return all(len(loops(b)) <= MAX_OUTER + 1 for b in blocks)
 
 
 def lookup_kernel(blocks: Sequence[Block], tables: Sequence[np.ndarray], isa: str) -> NativeKernel:
