@@ -136,9 +136,11 @@ def native_call(
 ) -> Call:
     """A Call of the kernel at ``address``; ``keep`` is held as long as the Call lives."""
     function, pointer = ABI(address), args.ctypes.data
-    own = scratch.address if scratch is not None else 0
+    own = scratch.address if scratch is not None and scratch_bytes else 0
 
     def run(_keep: object = (args, keep, scratch)) -> None:
+        if own:
+            ctypes.memset(own, 0, 8)
         function(pointer, 0, tasks, own)
 
     return Call(run, NativeCall(address, args, tasks, scratch_bytes))

@@ -18,7 +18,7 @@ from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Activation
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address, packed
-from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
+from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import Window, image_strides
 
 BLOCK_BYTES = 256 * 1024
@@ -198,20 +198,19 @@ class RowProduct:
             ask_ahead=self.is_flat and tile[0] > 1 and k >= AHEAD_K and 4 * self.count * k >= AHEAD_BYTES,
         )
         images, rows, columns = self._pixels()
-        stretch, panel_stretch = self._stretches(target, tile, len(panels.starts))
-        row_tasks, panel_tasks = -(-rows // stretch), -(-len(panels.starts) // panel_stretch)
+        parts = self._cut(target, tile, len(panels.starts))
         bias = np.zeros(groups * n, np.float32) if self.bias is None else self.bias
         args: list[Argument] = [
             *(In(self.x), panels.pack(self.matrix, self.stored), panels.pack(bias.reshape(groups, 1, n))),
             *(None if self.residual is None else In(self.residual), Out(0)),
-            *(aligned(np.array(panels.starts, np.int64)), row_tasks, panel_tasks, stretch, panel_stretch),
+            *(aligned(np.array(panels.starts, np.int64)), *parts.words),
             *(rows, columns, *self._input_steps(), n, self._pitch(), panels.wide, len(panels.starts), k),
-            *self._places(stretch),
-            *self._result_places(stretch),
+            *self._places(parts.most_rows),
+            *self._result_places(parts.most_rows),
             None if self.scale is None else In(self.scale),
             *(self.activation.p0, self.activation.p1, *self._band()),
         ]
-        return NativeKernel(address, tuple(args), images * groups * row_tasks * panel_tasks, self._scratch(stretch))
+        return NativeKernel(address, tuple(args), images * groups * parts.tasks, self._scratch(parts.most_rows))
 
     def _source(self) -> str:
         if self.is_flat:
@@ -271,28 +270,25 @@ class RowProduct:
         return self._shape().words((xh, xw, xc))
 
     def _scratch(self, stretch: int) -> int:
-        return 0 if self.is_flat else 4 * self._shape().elements(stretch)
+        return 0 if self.is_flat else HEAD_BYTES + 4 * self._shape().elements(stretch)
 
-    def _stretches(self, target: Target, tile: tuple[int, int], panels: int) -> tuple[int, int]:
-        """Output rows and panels of one task. Where the threads need more tasks than the cache does, whatever is
-        smaller is read more often: the weights (rows are cut) or the input (panels are cut)."""
+    def _cut(self, target: Target, tile: tuple[int, int], panels: int) -> Cut:
+        """Where the threads need more tasks than the rows give, panels are cut too. Where cutting rows would have more
+        weights read again than cutting panels has input, only those are."""
         images, rows, columns = self._pixels()
         groups, k, n = self.sizes
         if self.is_flat:
-            unit, most = tile[0], max(tile[0], BLOCK_BYTES // (4 * k))
+            unit, most = tile[0], max(1, BLOCK_BYTES // (4 * k * tile[0]))
         else:
             band = self._shape()
             unit, most = 1, next((s for s in range(rows, 1, -1) if 4 * band.elements(s) <= BLOCK_BYTES), 1)
-        stretch = split(rows, unit, most, images * groups, 1)
-        tasks = images * groups * -(-rows // stretch)
-        if target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads:
-            return stretch, panels
+        cut = Cut(rows, unit, most, panels, panels)
+        wanted = TASKS_PER_THREAD * target.threads
+        if target.threads == 1 or images * groups * -(-cut.row_tasks // most) >= wanted:
+            return cut
         if n * k > rows * columns * k // self._taps() and panels >= target.threads:
-            return stretch, split(panels, 1, panels, tasks, target.threads)
-        stretch = split(rows, unit, most, images * groups, target.threads)
-        tasks = images * groups * -(-rows // stretch)
-        enough = tasks >= TASKS_PER_THREAD * target.threads
-        return stretch, panels if enough else split(panels, 1, panels, tasks, target.threads)
+            return Cut(rows, unit * min(most, cut.row_tasks), 1, panels, 1)
+        return cut if images * groups * cut.row_tasks >= wanted else Cut(rows, unit, 1, panels, 1)
 
     def _taps(self) -> int:
         return 1 if self.window is None else self.window.kernel[0] * self.window.kernel[1]

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 
 from softneuro_cpu_numba.emit.band import Band
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
+from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
 
 ARGUMENTS = (
     *("x", "w", "bias", "residual", "y", "starts"),
-    *("row_tasks", "panel_tasks", "rows_per_task", "panels_per_task", "rows", "columns"),
+    *("row_tasks", "rows_per_task", "most_tasks", "panel_tasks", "panels_per_task", "rows", "columns"),
     *("x_image", "groups", "channels", "x_channel", "out_channels", "ld_y", "wide", "panels", "k"),
     *("ld_a", "offsets", "run", "runs", "run_offsets", "y_image", "y_row", "y_origin", "y_offsets", "scale"),
 )
@@ -60,27 +61,26 @@ def rows(
     scale = e.floats(a["scale"]) if scaled else None
     whole = Segments(a["k"])
     segments = whole if band is None else Segments(a["run"], a["runs"], e.integers(a["run_offsets"]))
-    per_group = e.mul(a["row_tasks"], a["panel_tasks"])
     columns_per_group = e.add(e.mul(a["wide"], vectors * e.lanes), e.mul(e.sub(a["panels"], a["wide"]), e.lanes))
 
-    def task(number: Value) -> None:
-        image, rest = e.divmod(number, e.mul(a["groups"], per_group))
-        group, rest = e.divmod(rest, per_group)
-        stretch, panel_stretch = e.divmod(rest, a["panel_tasks"])
+    def tasks(number: Value, many: Value, wide: Value) -> None:
+        place, panel_stretch = e.divmod(number, a["panel_tasks"])
+        entry, stretch = e.divmod(place, a["row_tasks"])
+        image, group = e.divmod(entry, a["groups"])
         first_row = e.mul(stretch, a["rows_per_task"])
-        here = e.smaller(a["rows_per_task"], e.sub(a["rows"], first_row))
+        here = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(a["rows"], first_row))
         count = e.mul(here, a["columns"])
         pixel = e.mul(e.add(e.mul(image, a["rows"]), first_row), a["columns"])
         begin = e.mul(panel_stretch, a["panels_per_task"])
-        end = e.smaller(e.add(begin, a["panels_per_task"]), a["panels"])
+        end = e.smaller(e.add(begin, e.mul(wide, a["panels_per_task"])), a["panels"])
         origin = e.at(x, e.add(e.mul(image, a["x_image"]), e.mul(group, a["channels"], a["x_channel"])))
         row_at: Callable[[Value], Value]
         if band is None:
             origin = e.at(origin, e.mul(first_row, a["ld_a"]))
             row_at = lambda p: e.at(origin, e.mul(p, a["ld_a"]))  # noqa: E731
         else:
-            packed, offsets = e.floats(e.scratch), e.integers(a["offsets"])
-            band.pack(e, origin, a["channels"], first_row, here, packed)
+            packed, offsets = room(e), e.integers(a["offsets"])
+            once(e, place, lambda: band.pack(e, origin, a["channels"], first_row, here, packed))
             row_at = lambda p: e.at(packed, e.integer(offsets, p))  # noqa: E731
         if scattered:
             pixel = e.add(a["y_origin"], e.mul(image, a["y_image"]), e.mul(first_row, a["y_row"]))
@@ -88,7 +88,7 @@ def rows(
             ahead_of = lambda p: e.mul(e.integer(y_offsets, p), a["ld_y"])  # noqa: E731
         else:
             ahead_of = lambda p: e.mul(p, a["ld_y"])  # noqa: E731
-        place = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
+        result = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
         before = e.mul(group, columns_per_group)
 
         def panel(number: Value, width: int, sizes: Sequence[int]) -> None:
@@ -99,7 +99,7 @@ def rows(
                 ahead = e.mul(number, width * e.lanes)
             ahead = e.add(before, ahead)
             weights, biases = e.at(w, e.mul(ahead, a["k"])), e.at(bias, ahead)
-            base = e.add(place, column)
+            base = e.add(result, column)
             mask = few if few and width == 1 else None
 
             def tile(first: Value, size: int) -> None:
@@ -121,4 +121,4 @@ def rows(
         else:
             e.loop(end, lambda p: panel(p, 1, narrow_pieces), first=begin)
 
-    e.loop(e.end, task, first=e.begin)
+    neighbours(e, a["row_tasks"], a["panel_tasks"], a["most_tasks"], tasks)

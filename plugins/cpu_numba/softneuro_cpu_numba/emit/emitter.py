@@ -265,6 +265,19 @@ class Emitter:
             result.add_incoming(value, last)
         return results
 
+    def strides(self, count: Index, body: Callable[[Value], Value], first: Index = 0) -> None:
+        """``i = first; while i < count: i += body(i)``."""
+        before, start = self.b.block, self.i(first)
+        head, after = self.function.append_basic_block("loop"), self.function.append_basic_block("done")
+        self.b.cbranch(self.less(start, count), head, after)
+        self.b.position_at_end(head)
+        index = self.b.phi(I64)
+        index.add_incoming(start, before)
+        following = self.b.add(index, body(index))
+        index.add_incoming(following, self.b.block)
+        self.b.cbranch(self.less(following, count), head, after)
+        self.b.position_at_end(after)
+
     def when(
         self, condition: Value, then: Callable[[], Sequence[Value]], otherwise: Callable[[], Sequence[Value]]
     ) -> list[Value]:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from softneuro_cpu_numba.emit.emitter import F32, Emitter, Index, Value
+from softneuro_cpu_numba.emit.tasks import neighbours
 from softneuro_cpu_numba.slides import Columns, Tile
 
 ARGUMENTS = (
     *("x", "y", "height", "rows", "top", "kernel_rows", "step_y", "dilation_y"),
-    *("stretch", "stretches", "block", "blocks"),
+    *("block", "blocks"),
 )
-"""A task is ``stretch`` output rows (``stretches`` an image) of ``block`` vectors of channels (``blocks`` of them)."""
+"""A task is an output row of ``block`` vectors of channels (``blocks`` of them); a block's rows are neighbours."""
 
 Range = tuple[Value, Value]
 
@@ -87,16 +88,15 @@ def slide(
     x, y = (e.b.inttoptr(a[name], element.as_pointer()) for name in ("x", "y"))
     row = OutputRows(e, a, (x, y), (channels, channels), channels, shape, operation)
 
-    def task(number: Value) -> None:
-        place, block = e.divmod(number, a["blocks"])
-        image, part = e.divmod(place, a["stretches"])
-        first = e.mul(part, a["stretch"])
-        last = e.smaller(e.add(first, a["stretch"]), a["rows"])
+    def tasks(number: Value, many: Value, _: Value) -> None:
+        place, first = e.divmod(number, a["rows"])
+        image, block = e.divmod(place, a["blocks"])
+        last = e.add(first, many)
         low = e.mul(block, a["block"])
         vectors = (low, e.smaller(e.add(low, a["block"]), -(-channels // e.lanes)))
         e.loop(last, lambda y: row.write(image, y, vectors, most, unrolled), first=first)
 
-    e.loop(e.end, task, first=e.begin)
+    neighbours(e, a["rows"], 1, a["rows"], tasks)
 
 
 def inside(e: Emitter, start: Value, size: Index, taps: Index, dilation: Index) -> Range:
