@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.engines import LEFT_OUT
 from benchmarks.interleaved import Timing, ratio, timing_of
 from benchmarks.models import Model
 from benchmarks.processes import EngineError, Process
@@ -101,8 +100,6 @@ def _enter(match: Match, name: str, folder: Path) -> Entry:
               "folder": str(own)}  # fmt: skip
     cache = {"SOFTNEURO_CACHE_DIR": match.cache or str(folder / "cache")}
     with _failing(entry):
-        if name in LEFT_OUT:
-            raise EngineError(f"left out: {LEFT_OUT[name]}")
         entry.process = match.start(name, match.threads, own / "prepare.log", **cache)
         prepared = entry.process.ask(LOAD_TIMEOUT_S, do="prepare", **common)
         entry.process.close()

@@ -20,9 +20,11 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
                     "NM_NUM_THREADS")  # fmt: skip
 OWN_VENVS = {
     "deepsparse": ("--only-binary", ":all:", "deepsparse"),
+    "litert": ("torch==2.13.0", "litert-torch==0.10.0", "onnx"),
     "ncnn": ("--no-deps", "numpy", "onnx", "ml-dtypes", "protobuf", "typing-extensions", "ncnn", "pnnx"),
 }
-"""Engines that cannot share .venv (deepsparse pins numpy < 2, pnnx downgrades protobuf): what pip installs for each."""
+"""Engines that cannot share .venv (deepsparse pins numpy < 2, LiteRT's converter brings torch, pnnx downgrades
+protobuf): what pip installs for each."""
 
 
 class EngineError(Exception):

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engines import IN_ONE_PROCESS, open_engine
-from benchmarks.models import float_models, models_folder
+from benchmarks.models import models_folder, named_models
 
 ROOT = Path(__file__).resolve().parents[1]
 LOG_WIDTH = 180
@@ -134,7 +134,7 @@ def main() -> int:
     asked = arguments()
     console = Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
     folder = models_folder(asked.models)
-    models = [m for m in float_models(folder) if not asked.words or any(word in m.stem for word in asked.words)]
+    models = named_models(folder, asked.words)
     if not models:
         console.print(f"skipped: no ONNX model in {folder} fits (--models or SOFTNEURO_MODELS names another folder)")
         return 0

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 import ml_dtypes
+import numpy as np
 
 from softneuro_core.catalog import Catalog
 from softneuro_core.descriptor import parse_all
@@ -181,7 +182,8 @@ def _check_dtypes(request: Request) -> None:
 
 
 def _is_permitted(candidate: Candidate, allow: frozenset[str], max_error: float, devices: Collection[str]) -> bool:
-    """A value may be stored in its own dtype, or in one the user allowed; integers are counted in steps."""
+    """A value may be stored in its own dtype, in one the user allowed, or on the grid it lies on anyway; integers are
+    counted in steps."""
     offer = candidate.offer
     if not offer.uses <= allow:
         return False
@@ -189,12 +191,18 @@ def _is_permitted(candidate: Candidate, allow: frozenset[str], max_error: float,
     for value, spec in zip(values, offer.inputs + offer.outputs, strict=True):
         if spec.device not in devices:
             return False
-        if spec.dtype not in (value.dtype, OBJECT) and spec.dtype.name not in allow:
+        if spec.dtype not in (value.dtype, OBJECT) and spec.dtype.name not in allow and not _lies_on(value, spec.dtype):
             return False
     floats = [spec.dtype for spec in offer.outputs if spec.dtype.is_float]
     kept = [v.dtype for v, s in zip(candidate.region.outputs, offer.outputs, strict=True) if v.dtype is s.dtype]
     granted = max((_resolution(dtype) for dtype in (*kept, *map(DType.parse, offer.uses))), default=0.0)
     return not floats or offer.accuracy <= max_error + granted
+
+
+def _lies_on(value: Value, dtype: DType) -> bool:
+    """Whether the model itself puts a real value on a grid of these integers, so that storing them is no choice."""
+    numbers = value.qparams
+    return numbers is not None and numbers.on_grid and np.asarray(numbers.zero_point).dtype == dtype.numpy
 
 
 @cache

@@ -289,15 +289,16 @@ class _Writer:
         return function.name
 
 
-QUANTISATION_KEYS = ("SCALE_TENSOR", "ZERO_POINT_TENSOR", "AXIS")
-"""Of ONNX's tensor annotations; the last is ours, absent for a value quantised as a whole."""
+QUANTISATION_KEYS = ("SCALE_TENSOR", "ZERO_POINT_TENSOR", "AXIS", "ON_GRID")
+"""Of ONNX's tensor annotations; the last two are ours, absent for a value quantised as a whole, or not on its grid."""
 
 
 def _annotate(proto: onnx.GraphProto, name: str, qparams: QParams) -> None:
     """Keeps the numbers of a quantised value beside the graph, as ONNX's own annotation."""
     annotation = proto.quantization_annotation.add(tensor_name=name)
     axis = None if qparams.axis is None else np.array(qparams.axis, np.int64)
-    for key, array in zip(QUANTISATION_KEYS, (qparams.scale, qparams.zero_point, axis), strict=True):
+    on_grid = np.array(1, np.int64) if qparams.on_grid else None
+    for key, array in zip(QUANTISATION_KEYS, (qparams.scale, qparams.zero_point, axis, on_grid), strict=True):
         if array is not None:
             stored = numpy_helper.from_array(np.asarray(array), f"{name}/{key}")
             proto.initializer.append(stored)

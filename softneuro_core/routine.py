@@ -67,7 +67,8 @@ class NativeCall:
     """``void kernel(const int64* args, int64 task_begin, int64 task_end, void* scratch)`` at ``address``.
 
     ``args`` is an int64 array kept alive by the holder; ``tasks`` independent tasks may be split over threads;
-    ``scratch_bytes`` is what each thread must be given.
+    ``scratch_bytes`` is what each thread must be given; the first eight of them (if any) are zero when a thread comes
+    to the step, and the kernel's own between the calls that thread makes for it.
     """
 
     address: int

@@ -60,7 +60,7 @@ class SlotPlan:
     lifetimes: tuple[Lifetime, ...]
 
 
-def plan_slots(graph: Graph, steps: Sequence[PreparedStep], views: Collection[str] = ("cpu",)) -> SlotPlan:
+def plan_slots(graph: Graph, steps: Sequence[PreparedStep], views: Collection[str]) -> SlotPlan:
     """Slots are born where they are written and die where they are last read; raises :class:`PlanError` for a plan
     that reads what nobody made. ``views`` names the devices where one slot may lie inside another."""
     born, dies = _spans(graph, steps)

@@ -236,8 +236,13 @@ def host(dtype: DType, layout: Layout = NCHW) -> TensorSpec:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class QParams:
-    """Scale (float32) and zero point arrays of a quantised value; ``axis`` is None for per-tensor."""
+    """Scale (float32) and zero point arrays of a quantised value; ``axis`` is None for per-tensor.
+
+    ``on_grid``: every element is exactly (an integer - zero point) * scale, as what DequantizeLinear makes is; stored
+    as those integers it loses nothing.
+    """
 
     scale: np.ndarray
     zero_point: np.ndarray
     axis: int | None = None
+    on_grid: bool = False

@@ -22,7 +22,7 @@ from benchmarks.chart import chart
 from benchmarks.engines import ENGINES
 from benchmarks.interleaved import Timing, interleave, ratio
 from benchmarks.match import Match, best_peer, play, ratios
-from benchmarks.models import Model, float_models, read_model
+from benchmarks.models import Model, named_models, read_model
 from benchmarks.nets import NETS, build, macs, sample
 from benchmarks.processes import EngineError, Process
 from benchmarks.roof import Row, worst
@@ -109,7 +109,8 @@ def save_model(folder: Path, name: str, batch: str | int) -> None:
 def test_models_with_a_free_batch_get_one_sample(tmp_path):
     for name, batch in (("free", "n"), ("fixed", 3), ("net_int8", 3)):
         save_model(tmp_path, name, batch)
-    found = float_models(tmp_path)
+    found = named_models(tmp_path, [])
+    assert [p.stem for p in named_models(tmp_path, ["int8"])] == ["net_int8"]
     assert [p.stem for p in found] == ["fixed", "free"]
     assert [read_model(p).feeds["x"].shape for p in found] == [(3, 4), (1, 4)]
     assert read_model(found[1]).expected["y"].shape == (1, 4)

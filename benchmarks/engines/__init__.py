@@ -49,14 +49,12 @@ ENGINES = {
     "openvino-bf16": "ov_bf16",
     "ncnn": "ncnn_",
     "deepsparse": "deepsparse_",
+    "litert": "litert_",
 }
 """Engine name -> module here; the first is the one all others are compared with."""
 
 IN_ONE_PROCESS = ("softneuro", "onnxruntime")
 """Those that ``benchmarks.run`` times inside one process when not told otherwise."""
-
-LEFT_OUT = {"litert": "needs a .tflite; its converters from ONNX bring TensorFlow or torch along"}
-"""Engines asked for by name that are not run, and why."""
 
 
 def open_engine(name: str) -> Engine:

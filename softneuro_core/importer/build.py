@@ -256,9 +256,10 @@ def _read_annotations(proto: onnx.GraphProto, scope: _Scope) -> None:
     for annotation in proto.quantization_annotation:
         value = scope.values.get(annotation.tensor_name)
         named = {entry.key: scope.values.get(entry.value) for entry in annotation.quant_parameter_tensor_names}
-        scale, zero, axis = (getattr(named.get(key), "data", None) for key in QUANTISATION_KEYS)
+        scale, zero, axis, on_grid = (getattr(named.get(key), "data", None) for key in QUANTISATION_KEYS)
         if value is not None and scale is not None and zero is not None:
-            value.qparams = QParams(scale.astype(np.float32), zero, None if axis is None else int(axis.reshape(-1)[0]))
+            along = None if axis is None else int(axis.reshape(-1)[0])
+            value.qparams = QParams(scale.astype(np.float32), zero, along, on_grid is not None)
 
 
 _LISTS = (AttributeProto.INTS, AttributeProto.FLOATS, AttributeProto.STRINGS, AttributeProto.TENSORS)

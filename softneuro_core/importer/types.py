@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import checker, helper, numpy_helper, shape_inference
+from onnx import TensorProto, checker, helper, numpy_helper, shape_inference
 
 from softneuro_core.errors import ModelError
 from softneuro_core.export import attribute_proto, layer_model, schema_of, type_proto
@@ -39,7 +39,7 @@ def output_values(walk: Inference, layer: Layer, declared: Sequence[Value | None
 
 
 def _merged(old: Value, found: Value | None, layer: Layer) -> Value:
-    qparams = old.qparams or (layer_qparams(layer) if layer.type == "QuantizeLinear" else None)
+    qparams = old.qparams or layer_qparams(layer)
     if found is None:
         return Value(old.name, old.dtype, old.shape, qparams=qparams, type=old.type)
     if found.type is not None:
@@ -164,16 +164,22 @@ def _node(walk: Inference, layer: Layer) -> tuple[onnx.NodeProto, dict[str, Valu
     return node, {name: v for v, name in names.items()}
 
 
+NUMBERS_AT = {"QuantizeLinear": 1, "DequantizeLinear": 1, "QLinearConv": 6, "QLinearMatMul": 6}
+"""Where scale and zero point of the result stand among the inputs."""
+
+
 def layer_qparams(layer: Layer) -> QParams | None:
-    """Scale and zero point of what QuantizeLinear makes, or of a weight DequantizeLinear unfolds (it lies on that
-    grid exactly), where they are constants."""
-    if layer.type not in ("QuantizeLinear", "DequantizeLinear") or layer.domain or layer.attrs.get("block_size", 0):
+    """Scale and zero point of what quantising layers make, and of what DequantizeLinear makes (which lies on that grid
+    exactly), where they are constants."""
+    if layer.type not in NUMBERS_AT or layer.domain or any(layer.attrs.get(k) for k in ("block_size", "precision")):
         return None
-    source, scale = layer.inputs[:2]
-    zero = layer.inputs[2] if len(layer.inputs) > 2 else None
+    source, first = layer.inputs[0], NUMBERS_AT[layer.type]
+    scale, zero = (layer.inputs[i] if i < len(layer.inputs) else None for i in (first, first + 1))
     if source is None or scale is None or scale.data is None or (zero is not None and zero.data is None):
         return None
-    kind = source.dtype if layer.type == "DequantizeLinear" else DType.parse("uint8")
+    kind = source.dtype
+    if layer.type != "DequantizeLinear":
+        kind = DType.from_onnx(layer.attrs.get("output_dtype") or TensorProto.UINT8)
     zeros = np.zeros(scale.data.shape, kind.numpy) if zero is None or zero.data is None else zero.data
     axis = layer.attrs.get("axis", 1) if scale.data.ndim else None
-    return QParams(scale.data.astype(np.float32), zeros, axis)
+    return QParams(scale.data.astype(np.float32), zeros, axis, on_grid=layer.type == "DequantizeLinear")

@@ -20,8 +20,10 @@ from softneuro_core.passes.gemm import matmul_to_gemm
 from softneuro_core.passes.identity import remove_identities
 from softneuro_core.passes.normalization import spelled_out_layer_norm
 from softneuro_core.passes.pad import fold_pad
+from softneuro_core.passes.qoperators import spelled_out_quantised
 
 PASSES: tuple[Pass, ...] = (
+    Pass("quantised", spelled_out_quantised),
     Pass("fold", fold_constants),
     Pass("dead-code", remove_dead),
     Pass("identity", remove_identities),

@@ -174,7 +174,7 @@ def opening(graph: Graph, catalog: Catalog, folder: Path, threads: int, effort: 
             for part, name in names.items():
                 array = np.asarray(getattr(value.qparams, part))
                 np.save(folder / name, array if array.dtype.kind != "V" else array.astype(np.int32), allow_pickle=False)
-            numbers[value.name] = {**names, "axis": value.qparams.axis}
+            numbers[value.name] = {**names, "axis": value.qparams.axis, "on_grid": value.qparams.on_grid}
     return {
         "op": "open",
         "recipe": asdict(catalog.recipe),

@@ -78,7 +78,7 @@ def _attach_numbers(bench: Workbench, qparams: Mapping[str, Any]) -> None:
         scale = np.load(bench.folder / parts["scale"], allow_pickle=False)
         zero = np.load(bench.folder / parts["zero_point"], allow_pickle=False)
         if name in bench.values:
-            bench.values[name].qparams = QParams(scale, zero, parts["axis"])
+            bench.values[name].qparams = QParams(scale, zero, parts["axis"], parts["on_grid"])
 
 
 def _private_streams() -> tuple[IO[str], IO[str]]:

@@ -14,6 +14,7 @@ from softneuro_core.errors import SoftneuroError
 from softneuro_core.rig import poison
 from softneuro_core.routine import Kernel
 from softneuro_core.testing.measure import Error, Expected, compare, same_bits
+from softneuro_core.testing.split import run_in_parts
 from softneuro_core.testing.subject import StoredRig, Subject
 
 Found = tuple[str, str]
@@ -52,7 +53,7 @@ def run_checks(subject: Subject) -> Outcome:
         rig, first = _first_run(subject, kernel, outcome)
         for check in (_repeat, _state, _bind, _prepare_twice, _linked):
             outcome.found += check(subject, kernel, rig, first)
-        for placed in (_offset, _threads, _inplace, _strided, _pitched, _parts, _allocation):
+        for placed in (_offset, _threads, _tasks, _inplace, _strided, _pitched, _parts, _allocation):
             outcome.found += placed(subject, kernel, rig, first)
         if not outcome.found:
             outcome.found += _prepare_cache(subject, rig, first)
@@ -256,6 +257,25 @@ def _threads(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.nd
         yield from ((check, f"with {threads} threads: {detail}") for check, detail in found)
 
 
+def _tasks(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:
+    """A native step cut for two threads, its tasks done in parts as their linker hands them out."""
+    other = _bound(subject, _prepared(subject, 2), "tasks")
+    step = other.calls[0].native
+    if step is None or step.tasks < 2:
+        return
+    for byte in POISONS:
+        other.poison(0, byte)
+        other.load(subject.arrays)
+        run_in_parts(step, byte)
+        made = other.outputs()
+        problem = _wrong(subject, made, subject.wanted)
+        if problem is None and subject.deterministic:
+            problem = same_bits(first, made)
+        if problem := problem or other.zones_intact():
+            yield "tasks", f"{step.tasks} tasks done in parts: {problem}"
+            return
+
+
 def _inplace(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:
     if subject.inplace is not None:
         yield from _placed(subject, _bound(subject, kernel, "inplace", alias=subject.inplace), "inplace")
@@ -272,11 +292,10 @@ def _pitched(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.nd
 
 
 def _parts(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:
-    """All parts in place at once, then each of several by itself."""
-    whole = dict(subject.parts)
-    for parts in [whole, *([{n: place} for n, place in whole.items()] if len(whole) > 1 else [])]:
-        if parts:
-            yield from _placed(subject, _bound(subject, kernel, "parts", parts=parts), "parts")
+    """Each part in place by itself, then several at once."""
+    single = [{number: place} for number, place in subject.parts.items()]
+    for parts in [*single, dict(subject.parts)] if len(single) > 1 else single:
+        yield from _placed(subject, _bound(subject, kernel, "parts", parts=parts), "parts")
 
 
 def _allocation(subject: Subject, kernel: Kernel, rig: StoredRig, first: list[np.ndarray]) -> Iterator[Found]:

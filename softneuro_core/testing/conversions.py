@@ -46,7 +46,7 @@ class Conversion:
         numbers = None
         if schemes:
             zero = np.array(3, np.int8) if "int8" in schemes else np.array(130, np.uint8)
-            numbers = QParams(np.array(0.03, np.float32), zero)
+            numbers = QParams(np.array(0.03, np.float32), zero, on_grid=True)
         return Value("x", self.dtype, self.shape, qparams=numbers)
 
     def array(self, seed: int) -> np.ndarray:

@@ -34,6 +34,7 @@ CHECKS = {
     "prepare-cache": "kernels for regions that look the same but hold other constants do not mix",
     "offset": "any aligned place in memory will do",
     "threads": "the number of threads changes no bit, unless the offer says so",
+    "tasks": "the tasks of a native step may be done in any parts, in any order, by any thread",
     "inplace": "an offer that may run in place is right in place as well",
     "strided": "operands offered as strided may lie in a larger buffer",
     "pitched": "the last axis of operands offered as pitched may be a piece of a longer one",

@@ -52,3 +52,28 @@ def test_narrow_sums_need_their_type_allowed(request_: Request, ways: int) -> No
 def _catalog() -> Catalog:
     builtin = load_plugins(only=())
     return replace(builtin, routines={**builtin.routines, Square.name: Square()})
+
+
+class Integers(Routine):
+    """Relu on what is stored as int8."""
+
+    name, pattern = "cpu/of_integers", ("Relu",)
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        yield Offer(["cpu:int8:NCHW"], ["cpu:float32:NCHW"])
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        return FunctionKernel(np.maximum)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ways"), [("int8", 1), ("uint8", 0), ("float", 0)], ids=["its-own", "another", "none"]
+)
+def test_a_value_on_a_grid_may_be_stored_as_its_integers(kind: str, ways: int) -> None:
+    """Storing it so is no choice of precision: nobody need allow it. Integers of another type are not its own."""
+    real = "DequantizeLinear(x, s)" if kind != "float" else "Mul(x, s)"
+    text = f"g ({kind}[4] x) => (float[4] y) <float s = {{0.5}}> {{ f = {real} y = Relu(f) }}"
+    catalog = load_plugins(only=())
+    catalog = replace(catalog, routines={**catalog.routines, "cpu/of_integers": Integers()})
+    found = enumerate_candidates(load(model(text)), catalog, 1, Request())
+    assert sum(c.routine.name == "cpu/of_integers" for c in found) == ways

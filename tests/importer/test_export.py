@@ -135,3 +135,4 @@ def test_quantisation_numbers_come_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(after.qparams.scale, before.qparams.scale)
     np.testing.assert_array_equal(after.qparams.zero_point, before.qparams.zero_point)
     assert after.qparams.zero_point.dtype == np.int8
+    assert before.qparams.on_grid and after.qparams.on_grid

@@ -75,6 +75,20 @@ def test_quantised_activations_carry_scale_and_zero_point() -> None:
     text = "g (float[4] x) => (uint8[4] y) <float s = {0.5}, uint8 z = {7}> { y = QuantizeLinear(x, s, z) }"
     qparams = load(model(text)).outputs[0].qparams
     assert qparams is not None and qparams.scale == 0.5 and qparams.zero_point == 7 and qparams.axis is None
+    assert not qparams.on_grid
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+def test_what_is_dequantised_lies_on_its_grid(kind: str) -> None:
+    text = f"g ({kind}[4] x) => (float[4] y) <float s = {{0.5}}> {{ y = DequantizeLinear(x, s) }}"
+    qparams = load(model(text)).outputs[0].qparams
+    assert qparams is not None and qparams.on_grid and qparams.zero_point.dtype == kind
+
+
+def test_the_type_of_a_quantised_value_may_be_an_attribute() -> None:
+    text = "g (float[4] x) => (int8[4] y) <float s = {0.5}> { y = QuantizeLinear <output_dtype = 3> (x, s) }"
+    qparams = load(model(text, opset=21, ir=10)).outputs[0].qparams
+    assert qparams is not None and qparams.zero_point.dtype == np.int8
 
 
 BOMBS = {

@@ -276,25 +276,33 @@ NATIVE = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64,
 
 @dataclass(slots=True)
 class NativeRelu:
-    """One task an element; the linked form forgets the last one."""
+    """One task an element; of those asked for, the linked form does ``done``."""
 
-    wrong: bool
+    done: Callable[[int, int], slice]
     scratch: int = 0
     constant_bytes: int = 0
     kept: list[Any] = field(default_factory=list)
 
     def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call:
         x, y = (b.array.reshape(-1) for b in (inputs[0], outputs[0]))  # type: ignore[union-attr]
-        missing = int(self.wrong)
 
         def kernel(args: int, begin: int, end: int, scratch: int) -> None:
-            np.maximum(x[begin : end - missing], ZERO, out=y[begin : end - missing])
+            here = self.done(begin, end)
+            np.maximum(x[here], ZERO, out=y[here])
 
         function = NATIVE(kernel)
         self.kept.append(function)
         address = ctypes.cast(function, ctypes.c_void_p).value or 0
         native = NativeCall(address, np.zeros(1, np.int64), x.size)
         return Call(lambda: np.copyto(y, np.maximum(x, ZERO)), native)
+
+
+def forgets_the_last_task(region: Region, wrong: bool) -> Kernel:
+    return NativeRelu(lambda begin, end: slice(begin, end - int(wrong)))
+
+
+def counts_from_the_first_task(region: Region, wrong: bool) -> Kernel:
+    return NativeRelu(lambda begin, end: slice(0, end - begin) if wrong else slice(begin, end))
 
 
 # -- offers --------------------------------------------------------------------------------------------------------
@@ -357,6 +365,7 @@ BEHAVIOUR = (
     relu("allocates", "allocation", allocates, at="relu-big"),
     relu("leaks", "allocation", leaks),
     relu("ignores_strides", "strided", ignores_strides, offer={"strided": frozenset({0, 1})}, allocates=True),
+    relu("counts_from_the_first_task", "tasks", counts_from_the_first_task, allocates=True),
     relu("ignores_pitch", "pitched", ignores_strides, offer={"pitched": frozenset({0, 1})}, allocates=True),
     Creature(
         *("clears_before_joining", "parts", "Concat", plain(clears_before_joining)),
@@ -375,7 +384,7 @@ BEHAVIOUR = (
     relu("crashes", "crash", crashes),
     relu("raises_on_scalars", "run", raises_on_scalars, at="relu-scalar"),
     relu("hides_scratch", "prepare", hides_scratch, allocates=True),
-    relu("links_wrong", "linked", lambda region, wrong: NativeRelu(wrong), allocates=True),
+    relu("links_wrong", "linked", forgets_the_last_task, allocates=True),
     relu("changes_its_mind", "pure", offers=changes_its_mind),
     relu("params_are_tuples", "json", offers=params_are_tuples),
     relu("takes_its_time", "fast", offers=takes_its_time),

@@ -20,7 +20,7 @@ from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import NARROW_ROWS, cut, tile_choices
-from softneuro_cpu_numba.tiles import split
+from softneuro_cpu_numba.tiles import HEAD_BYTES, Cut
 from softneuro_cpu_numba.windows import NCHW_F32, is_f32
 
 if TYPE_CHECKING:
@@ -307,8 +307,7 @@ class FusedAttention(Routine):
         )
         panels, pitch = cut(values, vectors, lanes), _ceil(keys, vectors * lanes)
         batch = math.prod(found.batch)
-        block = split(queries, rows, max(rows, SCORE_BYTES // (4 * pitch)), batch, target.threads)
-        row_tasks = -(-queries // block)
+        cut_rows = Cut(queries, rows, max(1, SCORE_BYTES // (4 * pitch * rows)))
         address = emitted_address(
             *("attention", "attention", isa_of(target)),
             pieces=tuple(range(rows, 0, -1)),
@@ -330,10 +329,10 @@ class FusedAttention(Routine):
                 *(In(region.inputs.index(o.source)) for o in (found.q, found.k, found.v)),
                 *(mask, Out(0), aligned(table), aligned(np.array(panels.starts, np.int64))),
                 *(*found.sizes, found.q.row, k_step, v_step, mask_row, found.y.row),
-                *(block, row_tasks, panels.wide, len(panels.starts), pitch, found.scale),
+                *(*cut_rows.row_words, panels.wide, len(panels.starts), pitch, found.scale),
             ),
-            batch * row_tasks,
-            4 * (block * pitch + depth * pitch + keys * panels.columns),
+            batch * cut_rows.row_tasks,
+            HEAD_BYTES + 4 * (cut_rows.most_rows * pitch + depth * pitch + keys * panels.columns),
         )
 
 

@@ -15,6 +15,8 @@ from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, address_
 from softneuro_cpu_numba.strides import Axis
 
 MAX_OUTER = 6
+MAX_LOOPS = MAX_OUTER + 2
+"""Of one block: the outer ones, the middle one whose steps are rows of a task, and the inner one."""
 TASK_ELEMENTS = 16384
 MOVABLE_SIZES = (1, 2, 4, 8)
 """Element sizes the copy kernel is generated for."""
@@ -50,8 +52,8 @@ def loops(block: Block) -> list[Axis]:
 
 
 def is_expressible(blocks: Sequence[Block]) -> bool:
-    """Whether the copy kernel has loops enough."""
-    return all(len(loops(b)) <= MAX_OUTER + 2 for b in blocks)
+    """Whether :data:`MAX_LOOPS` do for every block; merging is tried only where they are more as they stand."""
+    return all(len(b.axes) <= MAX_LOOPS or len(loops(b)) <= MAX_LOOPS for b in blocks)
 
 
 def is_whole(blocks: Sequence[Block], elements: int) -> bool:
@@ -76,18 +78,23 @@ def copy_kernel(blocks: Sequence[Block], itemsize: int) -> NativeKernel:
 
 @dataclass(frozen=True, slots=True)
 class PlacedCopy:
-    """A copy that leaves out the blocks whose source already lies where they go."""
+    """A copy that leaves out the blocks whose source already lies where they go. ``whole`` is all of it."""
 
+    whole: NativeKernel
     blocks: tuple[Block, ...]
     itemsize: int
-    scratch: int = 0
 
-    def __post_init__(self) -> None:
-        address_of("movement", "copy", itemsize=self.itemsize)  # compiled now, not when it is bound
+    @staticmethod
+    def of(blocks: Sequence[Block], itemsize: int) -> PlacedCopy:
+        return PlacedCopy(copy_kernel(blocks, itemsize), tuple(blocks), itemsize)
+
+    @property
+    def scratch(self) -> int:
+        return 0
 
     @property
     def constant_bytes(self) -> int:
-        return sum(b.source.nbytes for b in self.blocks if isinstance(b.source, np.ndarray))
+        return self.whole.constant_bytes
 
     def bind(self, inputs: Sequence[Any], outputs: Sequence[Any], scratch: Buffer | None) -> Call:
         def goes_elsewhere(block: Block) -> bool:
@@ -97,7 +104,8 @@ class PlacedCopy:
             return bool(source != outputs[block.out].address + block.out_offset * self.itemsize)
 
         left = [block for block in self.blocks if goes_elsewhere(block)]
-        return copy_kernel(left, self.itemsize).bind(inputs, outputs, scratch)
+        copy = self.whole if len(left) == len(self.blocks) else copy_kernel(left, self.itemsize)
+        return copy.bind(inputs, outputs, scratch)
 
 
 def strided_copy(out: np.ndarray, source: np.ndarray) -> None:

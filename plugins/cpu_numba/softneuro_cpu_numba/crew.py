@@ -44,7 +44,7 @@ class Crew:
         self._address = self.words.ctypes.data
         self._generation = 1
         self._lead, self._go_on = ABI(address_of("walk", "lead")), ABI(address_of("walk", "go_on"))
-        self._nothing = np.zeros(5 + threads, np.int64)  # a walk of no steps
+        self._nothing = np.zeros(6 + threads, np.int64)  # a walk of no steps
         self._parked[:] = LYING_DOWN
         self._workers = [Worker(self._address, place) for place in range(1, threads)]
 

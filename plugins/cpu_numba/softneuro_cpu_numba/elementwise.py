@@ -17,7 +17,7 @@ from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligne
 from softneuro_cpu_numba.strides import Axis, broadcast_axes
 
 MAX_OUTER, MAX_OPERANDS, MAX_LAYERS = 6, 6, 8
-TASK_ELEMENTS = 8192
+TASK_ELEMENTS = 2048
 HALF_ERROR = 9e-4
 """Rounding to float16 is 5e-4 of the element; inner results that ONNX would round are not."""
 

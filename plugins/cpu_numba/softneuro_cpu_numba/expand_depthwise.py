@@ -33,8 +33,6 @@ tiles uneven and are copied on too often (24 to 144 at 56x56: 357 us in 24 KB, 3
 SHARED_LINES = 1.1
 """How much longer threads take for panels that are no whole cache lines (40 to 240 at 28x28, step 2, two threads: ten
 panels of 24 channels 112 us, fifteen of 16 100 us, though the thread with most to do has more)."""
-TURNS = 8
-"""Tasks for a thread, at least, where there are as many panels: the last one should not be waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +155,7 @@ def _cut_by(pair: Pair, target: Target, tile: tuple[int, int], bands: int) -> Cu
     window, lanes = pair.window, lanes_of(target)
     panels = cut(pair.slide.groups, tile[1], lanes)
     count, out = len(panels.starts), window.out[0]
-    per_task = count if target.threads == 1 else max(1, window.batch * count // (TURNS * target.threads))
+    per_task = count if target.threads == 1 else 1
     band = -(-out // bands)
     row = 4 * window.size[1] * tile[1] * lanes
     step = next((b for b in range(band, 1, -1) if row * pair.rows_under(b) <= STEP_BYTES), 1)

@@ -19,7 +19,7 @@ from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned, emitted_address
 from softneuro_cpu_numba.rows import NARROW_ROWS, RowProduct, activation_kind, best_tile, cut
-from softneuro_cpu_numba.tiles import split, tile_for_rows
+from softneuro_cpu_numba.tiles import HEAD_BYTES, Cut, split, tile_for_rows
 from softneuro_cpu_numba.windows import NCHW_F32, is_f32, product
 
 MAX_UNPACKED_ROWS = 6
@@ -142,8 +142,7 @@ def _dynamic_kernel(p: Product, target: Target) -> NativeKernel:
         return _plain_kernel(p, target)
     lanes, (rows, vectors) = lanes_of(target), best_tile(target, p.m, p.n)
     panels, batch = cut(p.n, vectors, lanes), product(p.batch)
-    block = split(p.m, rows, p.m + rows, batch * len(panels.starts), target.threads)
-    row_tasks = -(-p.m // block)
+    blocks = Cut(p.m, rows, p.m)
     act, residual = p.epilogue.activation, p.epilogue.residual
     address = emitted_address(
         *("matmul", "dynamic", isa_of(target)),
@@ -161,10 +160,10 @@ def _dynamic_kernel(p: Product, target: Target) -> NativeKernel:
         (
             *(In(0), In(1), None if p.row is None else aligned(p.row), None if residual is None else In(residual)),
             *(Out(0), _places(p), aligned(np.array(panels.starts, np.int64)), p.m, p.n, p.k, p.k),
-            *(p.k if p.trans_b else p.n, block, row_tasks, panels.wide, len(panels.starts), act.p0, act.p1),
+            *(p.k if p.trans_b else p.n, *blocks.row_words, panels.wide, len(panels.starts), act.p0, act.p1),
         ),
-        batch * len(panels.starts) * row_tasks,
-        4 * p.k * vectors * lanes,
+        batch * len(panels.starts) * blocks.row_tasks,
+        HEAD_BYTES + 4 * p.k * vectors * lanes,
     )
 
 

@@ -101,14 +101,15 @@ class Half(Routine):
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         twin = widened(region)
         for offer in () if twin is None else self._routine.offers(twin, target):
-            yield replace(
-                offer,
-                inputs=tuple(_narrowed(s) for s in offer.inputs),
-                outputs=tuple(_narrowed(s) for s in offer.outputs),
+            yield Offer(  # where operands may lie is promised by the inner routine, not by what widens them
+                tuple(_narrowed(s) for s in offer.inputs),
+                tuple(_narrowed(s) for s in offer.outputs),
+                offer.params,
                 accuracy=max(HALF_ERROR, offer.accuracy),
-                inplace=None,
-                pitched=frozenset(),
-                parts={},
+                deterministic=offer.deterministic,
+                flops=offer.flops,
+                bytes=offer.bytes,
+                uses=offer.uses,
             )
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:

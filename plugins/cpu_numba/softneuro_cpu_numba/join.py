@@ -12,6 +12,7 @@ import numpy as np
 from softneuro_core.device import Buffer
 from softneuro_core.routine import Call
 from softneuro_cpu_numba.native import NativeKernel, native_call
+from softneuro_cpu_numba.tiles import HEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class JoinedKernel:
 
     @property
     def scratch(self) -> int:
-        return max(part.scratch for part in self.parts)
+        return max(HEAD_BYTES, *(part.scratch for part in self.parts))
 
     @property
     def constant_bytes(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -152,17 +153,17 @@ def _filled(layer: Layer, before: list[int], ins: Sequence[Strides], outs: Seque
     """The source in the middle, slabs of the fill value around it: two an axis, within what earlier axes left."""
     shape, made = shape_of(layer), layer.results[0].static_shape
     value = layer.inputs[2] if len(layer.inputs) > 2 else None
-    fill = np.zeros(1, layer.results[0].dtype.numpy)
+    fill = aligned(np.zeros(1, layer.results[0].dtype.numpy))
     fill[0] = np.asarray(value.data).reshape(-1)[0] if value is not None else layer.attrs.get("value", 0)
     offset = sum(b * s for b, s in zip(before, outs[0], strict=True))
-    blocks = [Block(nest(shape, ins[0], outs[0]), 0, 0, 0, offset)] if np.prod(shape) else []
+    blocks = [Block(nest(shape, ins[0], outs[0]), 0, 0, 0, offset)] if math.prod(shape) else []
     low, extent = [0] * len(shape), list(made)
     for axis, size in enumerate(shape):
         for start, stop in ((0, before[axis]), (before[axis] + size, made[axis])):
             slab = [*extent[:axis], stop - start, *extent[axis + 1 :]]
             at = sum(a * s for a, s in zip([*low[:axis], start, *low[axis + 1 :]], outs[0], strict=True))
-            if np.prod(slab):
-                blocks.append(Block(nest(slab, [0] * len(shape), outs[0]), aligned(fill), 0, 0, at))
+            if math.prod(slab):
+                blocks.append(Block(nest(slab, [0] * len(shape), outs[0]), fill, 0, 0, at))
         low[axis], extent[axis] = before[axis], size
     return blocks
 
@@ -218,6 +219,13 @@ class Move(Routine):
         self.name, self.pattern = f"cpu/{operator.lower()}", (operator,)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        for ins, outs, blocks in self.ways(region):
+            alias = 0 if is_whole(blocks, region.outputs[0].size) else None
+            specs = (_specs(region.inputs, ins), _specs(region.outputs, outs))
+            yield Offer(*specs, accuracy=EXACT, inplace=alias, parts=_parts(region.exit))
+
+    def ways(self, region: Region) -> Iterable[tuple[Layout, Layout, Blocks]]:
+        """Layouts of inputs and outputs, and the copies that then do it."""
         values = (*region.inputs, *region.outputs)
         if any(v.is_object or v.dtype.itemsize not in MOVABLE_SIZES or 0 in v.static_shape for v in values):
             return
@@ -228,9 +236,7 @@ class Move(Routine):
         for ins, outs in self._layouts(region):
             blocks = self._blocks(region, ins, outs)
             if blocks is not None and is_expressible(blocks):
-                alias = 0 if is_whole(blocks, region.outputs[0].size) else None
-                specs = (_specs(region.inputs, ins), _specs(region.outputs, outs))
-                yield Offer(*specs, accuracy=EXACT, inplace=alias, parts=_parts(region.exit))
+                yield ins, outs, blocks
 
     def _layouts(self, region: Region) -> Iterable[tuple[Layout, Layout]]:
         yield NCHW, NCHW
@@ -254,7 +260,7 @@ class Move(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         blocks = self._blocks(region, offer.inputs[0].layout, offer.outputs[0].layout)
         assert blocks is not None
-        return PlacedCopy(tuple(blocks), region.outputs[0].dtype.itemsize)
+        return PlacedCopy.of(blocks, region.outputs[0].dtype.itemsize)
 
 
 def _parts(layer: Layer) -> dict[int, tuple[int, int]]:

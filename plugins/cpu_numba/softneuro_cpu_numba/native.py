@@ -136,9 +136,11 @@ def native_call(
 ) -> Call:
     """A Call of the kernel at ``address``; ``keep`` is held as long as the Call lives."""
     function, pointer = ABI(address), args.ctypes.data
-    own = scratch.address if scratch is not None else 0
+    own = scratch.address if scratch is not None and scratch_bytes else 0
 
     def run(_keep: object = (args, keep, scratch)) -> None:
+        if own:
+            ctypes.memset(own, 0, 8)
         function(pointer, 0, tasks, own)
 
     return Call(run, NativeCall(address, args, tasks, scratch_bytes))
@@ -181,7 +183,8 @@ def address_of(family: str, name: str, **params: Any) -> int:
 
 
 def emitted_address(family: str, name: str, isa: str, **params: Any) -> int:
-    """The same for a kernel written as LLVM IR, ``emit.<family>.<name>``; ``isa`` names a row of ``emit.isa``."""
+    """The same for a kernel written as LLVM IR, ``emit.<family>.<name>``; ``isa`` names a row of ``emit.isa``. Another
+    plugin gives the full name of its module as ``family``."""
     return _address_of(family, name, tuple(sorted(params.items())), isa)
 
 
@@ -207,8 +210,19 @@ def _read(file: Path) -> bytes | None:
 
 
 def _key(family: str, name: str, params: tuple[tuple[str, Any], ...], isa: str | None = None) -> str:
-    text = repr((family, name, params, isa, _environment()))
+    plugin = _sources(family.partition(".")[0]) if "." in family else ""
+    text = repr((family, name, params, isa, _environment(), plugin))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+@cache
+def _sources(package: str) -> str:
+    """Hash of every module of an installed package."""
+    folder = Path(importlib.import_module(package).__file__ or "").parent
+    digest = hashlib.sha256()
+    for source in sorted(folder.rglob("*.py")):
+        digest.update(source.name.encode() + source.read_bytes())
+    return digest.hexdigest()
 
 
 @cache
@@ -218,12 +232,9 @@ def _environment() -> tuple[str, ...]:
 
     import llvmlite.binding as llvm
 
-    digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(source.name.encode() + source.read_bytes())
     cpu = (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
     overrides = tuple(f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_"))
-    return (digest.hexdigest(), version("numba"), version("llvmlite"), sys.platform, *cpu, *overrides)
+    return (_sources(__package__ or ""), version("numba"), version("llvmlite"), sys.platform, *cpu, *overrides)
 
 
 @cache
@@ -257,7 +268,7 @@ def _emit(family: str, name: str, params: tuple[tuple[str, Any], ...], isa: str,
     """As :func:`_compile`, for a kernel of ``emit/``: straight through llvmlite."""
     from softneuro_cpu_numba.emit.compile import object_code
 
-    symbol = f"{family}_{name}_{key}"
+    symbol = f"{family.replace('.', '_')}_{name}_{key}"
     return symbol.encode() + b"\n" + object_code(emitted_text(family, name, isa, symbol, **dict(params)), isa)
 
 
@@ -266,7 +277,8 @@ def emitted_text(family: str, name: str, isa: str, symbol: str = "kernel", **par
     from softneuro_cpu_numba.emit.emitter import Emitter
     from softneuro_cpu_numba.emit.isa import find_isa
 
-    factory = getattr(importlib.import_module(f"softneuro_cpu_numba.emit.{family}"), name)
+    module = family if "." in family else f"softneuro_cpu_numba.emit.{family}"
+    factory = getattr(importlib.import_module(module), name)
     assert factory.is_emitted
     emitter = Emitter(symbol, find_isa(isa).lanes)
     factory(emitter, **params)

@@ -18,7 +18,7 @@ from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligne
 from softneuro_cpu_numba.tiles import ROWS_TOGETHER
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, is_f32
 
-TASK_ELEMENTS = 8192
+TASK_ELEMENTS = 2048
 INNER_BLOCK = 256
 """Columns of a softmax done together: their maxima and sums stay in the first-level cache."""
 

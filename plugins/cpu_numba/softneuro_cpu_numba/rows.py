@@ -6,28 +6,34 @@ Shared by convolution in NHWC and by matrix products with a constant factor.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.spec import NHWC, DType, Layout
+from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Activation
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address, packed
-from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
+from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import Window, image_strides
 
 BLOCK_BYTES = 256 * 1024
 """Rows of A one task reads for every panel: they should stay in the second-level cache beside a panel."""
-TILES: dict[str, tuple[tuple[int, int], ...]] = {
+Tiles = Mapping[str, tuple[tuple[int, int], ...]]
+"""By ISA class, (rows, vectors)."""
+TILES: Tiles = {
     "avx512": ((8, 3), (6, 4), (12, 2)),
     "avx2": ((6, 2), (4, 3)),
     "sse": ((6, 2),),  # without FMA a product needs a register of its own
     "neon": ((8, 3), (12, 2)),
 }
 """Tiles (rows, vectors) that keep the multipliers busy without spilling; more rows than 12 run out of pointers."""
+MOST_PLANES = 4
+"""Channels of an NCHW image up to which their vectors are interleaved in registers."""
 NARROW_ROWS = (8, 4, 2, 1)
 """Rows of a tile one vector wide: eight sums hide the latency of an FMA."""
 GEMV_VECTORS = 8
@@ -98,12 +104,12 @@ def cut(columns: int, vectors: int, lanes: int) -> Panels:
     return Panels((*starts, *narrow), wide, vectors, lanes)
 
 
-def tile_choices(target: Target, rows: int) -> tuple[tuple[int, int], ...]:
-    """Tiles worth trying for a product of so many rows."""
-    return ((1, GEMV_VECTORS),) if rows <= 2 else TILES[find_isa(isa_of(target)).name]
+def tile_choices(target: Target, rows: int, tiles: Tiles = TILES) -> tuple[tuple[int, int], ...]:
+    """Tiles worth trying for a product of so many rows, of those that fit each ISA class."""
+    return ((1, GEMV_VECTORS),) if rows <= 2 else tiles[find_isa(isa_of(target)).name]
 
 
-def best_tile(target: Target, rows: int, columns: int) -> tuple[int, int]:
+def best_tile(target: Target, rows: int, columns: int, tiles: Tiles = TILES) -> tuple[int, int]:
     """The tile that computes the fewest columns, and of equal ones has the fewest narrow panels."""
     lanes = lanes_of(target)
 
@@ -111,7 +117,7 @@ def best_tile(target: Target, rows: int, columns: int) -> tuple[int, int]:
         panels = cut(columns, tile[1], lanes)
         return panels.columns, len(panels.starts) - panels.wide
 
-    return min(tile_choices(target, rows), key=waste)
+    return min(tile_choices(target, rows, tiles), key=waste)
 
 
 def activation_kind(activation: Activation) -> str:
@@ -175,44 +181,44 @@ class RowProduct:
         isa, lanes = isa_of(target), lanes_of(target)
         groups, k, n = self.sizes
         tile = tile or best_tile(target, self.count, n)
-        panels = cut(n, tile[1], lanes)
+        panels, source = cut(n, tile[1], lanes), self._source()
         address = emitted_address(
             *("conv", "rows", isa),
             pieces=tuple(range(tile[0], 0, -1)),
             vectors=tile[1],
             narrow_pieces=NARROW_ROWS if tile[0] > 1 else (1,),
-            source=self._source(),
+            source=source,
+            planes=self.window.channels if self.window is not None and source == "planes" else 0,
             act=activation_kind(self.activation),
             residual=self.residual is not None,
-            masked=n < lanes,
+            few=n if n < lanes else 0,
             stored=self.stored,
             scattered=self.scatter is not None,
             scaled=self.scale is not None,
             ask_ahead=self.is_flat and tile[0] > 1 and k >= AHEAD_K and 4 * self.count * k >= AHEAD_BYTES,
         )
         images, rows, columns = self._pixels()
-        stretch, panel_stretch = self._stretches(target, tile, len(panels.starts))
-        row_tasks, panel_tasks = -(-rows // stretch), -(-len(panels.starts) // panel_stretch)
+        parts = self._cut(target, tile, len(panels.starts))
         bias = np.zeros(groups * n, np.float32) if self.bias is None else self.bias
         args: list[Argument] = [
             *(In(self.x), panels.pack(self.matrix, self.stored), panels.pack(bias.reshape(groups, 1, n))),
             *(None if self.residual is None else In(self.residual), Out(0)),
-            *(aligned(np.array(panels.starts, np.int64)), row_tasks, panel_tasks, stretch, panel_stretch),
+            *(aligned(np.array(panels.starts, np.int64)), *parts.words),
             *(rows, columns, *self._input_steps(), n, self._pitch(), panels.wide, len(panels.starts), k),
-            *self._places(stretch),
-            *self._result_places(stretch),
+            *self._places(parts.most_rows),
+            *self._result_places(parts.most_rows),
             None if self.scale is None else In(self.scale),
             *(self.activation.p0, self.activation.p1, *self._band()),
         ]
-        return NativeKernel(address, tuple(args), images * groups * row_tasks * panel_tasks, self._scratch(stretch))
+        return NativeKernel(address, tuple(args), images * groups * parts.tasks, self._scratch(parts.most_rows))
 
     def _source(self) -> str:
         if self.is_flat:
             return "pointwise"
-        if self.layout != NHWC:
-            return "planar"
         assert self.window is not None
-        whole = len(self.matrix) == 1 and self._taken() == (1, 1) and self.window.pads[1] >= 0
+        whole = len(self.matrix) == 1 and self._shape().take == (1, 1) and self.window.pads[1] >= 0
+        if self.layout != NHWC:
+            return "planes" if whole and self.window.channels <= MOST_PLANES else "planar"
         return "runs" if whole else "pixels"
 
     def _pixels(self) -> tuple[int, int, int]:
@@ -231,34 +237,18 @@ class RowProduct:
         xn, xc, _, _ = image_strides(self.layout, shape)
         return (0 if self.is_flat else xn), groups, self.window.channels // groups, xc
 
-    def _taken(self) -> tuple[int, int]:
-        """Steps between the input rows and columns a band takes: a strided 1x1 convolution skips the others."""
+    def _shape(self) -> BandShape:
         assert self.window is not None
-        return self.window.strides if self.window.kernel == (1, 1) else (1, 1)
-
-    def _band_shape(self) -> tuple[tuple[int, int], int, int]:
-        """Band rows (columns) between outputs, band rows one output row reads, columns of the band."""
-        assert self.window is not None
-        w = self.window
-        step = (1, 1) if w.kernel == (1, 1) else w.strides
-        reach = tuple((k - 1) * d + 1 for k, d in zip(w.kernel, w.dilations, strict=True))
-        return step, reach[0], (w.out[1] - 1) * step[1] + reach[1]
+        return BandShape.of(self.window, self.window.channels // len(self.matrix))
 
     def _places(self, stretch: int) -> tuple[Argument, ...]:
         """``ld_a``, pixels' places, and the runs of K."""
         if self.is_flat:
             ld = self.sizes[1] if self.window is None else self.window.channels
             return ld, None, 0, 0, None
-        assert self.window is not None
-        w, (step, _, span) = self.window, self._band_shape()
-        channels = w.channels // len(self.matrix)
-        y, x = np.divmod(np.arange(stretch * w.out[1], dtype=np.int64), w.out[1])
-        offsets = (y * step[0] * span + x * step[1]) * channels
-        taps = [(i * w.dilations[0] * span + j * w.dilations[1]) * channels for i, j in np.ndindex(*w.kernel)]
-        run = channels
-        if w.dilations[1] == 1:
-            taps, run = taps[:: w.kernel[1]], channels * w.kernel[1]
-        return 0, aligned(offsets), run, len(taps), aligned(np.array(taps, np.int64))
+        shape = self._shape()
+        run, taps = shape.runs()
+        return 0, aligned(shape.offsets(stretch)), run, len(taps), aligned(taps)
 
     def _pitch(self) -> Argument:
         """Floats between two pixels of the result. A residual is read as the result is written: then both are dense."""
@@ -275,37 +265,30 @@ class RowProduct:
         if self.is_flat:
             return ()
         assert self.window is not None
-        w, (step, reach, span) = self.window, self._band_shape()
-        _, xc, xh, xw = image_strides(self.layout, (w.batch, w.channels, *w.size))
-        return (*w.size, *w.pads[:2], reach, *step, *self._taken(), span, xh, xw, xc)
-
-    def _band_floats(self, stretch: int) -> int:
-        assert self.window is not None
-        (step, _), reach, span = self._band_shape()
-        return ((stretch - 1) * step + reach) * span * (self.window.channels // len(self.matrix))
+        shape = (self.window.batch, self.window.channels, *self.window.size)
+        _, xc, xh, xw = image_strides(self.layout, shape)
+        return self._shape().words((xh, xw, xc))
 
     def _scratch(self, stretch: int) -> int:
-        return 0 if self.is_flat else 4 * self._band_floats(stretch)
+        return 0 if self.is_flat else HEAD_BYTES + 4 * self._shape().elements(stretch)
 
-    def _stretches(self, target: Target, tile: tuple[int, int], panels: int) -> tuple[int, int]:
-        """Output rows and panels of one task. Where the threads need more tasks than the cache does, whatever is
-        smaller is read more often: the weights (rows are cut) or the input (panels are cut)."""
+    def _cut(self, target: Target, tile: tuple[int, int], panels: int) -> Cut:
+        """Where the threads need more tasks than the rows give, panels are cut too. Where cutting rows would have more
+        weights read again than cutting panels has input, only those are."""
         images, rows, columns = self._pixels()
         groups, k, n = self.sizes
         if self.is_flat:
-            unit, most = tile[0], max(tile[0], BLOCK_BYTES // (4 * k))
+            unit, most = tile[0], max(1, BLOCK_BYTES // (4 * k * tile[0]))
         else:
-            unit, most = 1, next((s for s in range(rows, 1, -1) if 4 * self._band_floats(s) <= BLOCK_BYTES), 1)
-        stretch = split(rows, unit, most, images * groups, 1)
-        tasks = images * groups * -(-rows // stretch)
-        if target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads:
-            return stretch, panels
+            band = self._shape()
+            unit, most = 1, next((s for s in range(rows, 1, -1) if 4 * band.elements(s) <= BLOCK_BYTES), 1)
+        cut = Cut(rows, unit, most, panels, panels)
+        wanted = TASKS_PER_THREAD * target.threads
+        if target.threads == 1 or images * groups * -(-cut.row_tasks // most) >= wanted:
+            return cut
         if n * k > rows * columns * k // self._taps() and panels >= target.threads:
-            return stretch, split(panels, 1, panels, tasks, target.threads)
-        stretch = split(rows, unit, most, images * groups, target.threads)
-        tasks = images * groups * -(-rows // stretch)
-        enough = tasks >= TASKS_PER_THREAD * target.threads
-        return stretch, panels if enough else split(panels, 1, panels, tasks, target.threads)
+            return Cut(rows, unit * min(most, cut.row_tasks), 1, panels, 1)
+        return cut if images * groups * cut.row_tasks >= wanted else Cut(rows, unit, 1, panels, 1)
 
     def _taps(self) -> int:
         return 1 if self.window is None else self.window.kernel[0] * self.window.kernel[1]

@@ -8,7 +8,6 @@ from dataclasses import astuple, dataclass
 from softneuro_core.device import Target
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.native import Argument, In, Out
-from softneuro_cpu_numba.tiles import split
 from softneuro_cpu_numba.windows import Window
 
 OUTPUTS = {"avx512": 7, "avx2": 7, "sse": 6, "neon": 7}
@@ -88,15 +87,13 @@ def plan_slide(window: Window, target: Target) -> SlidePlan:
     vectors = -(-channels // lanes)
     block = min(vectors, _block(window, lanes))
     blocks = -(-vectors // block)
-    stretch = split(window.out[0], 1, window.out[0], window.batch * blocks, target.threads)
-    stretches = -(-window.out[0] // stretch)
     return SlidePlan(
         {"channels": channels, **row_params(window, target)},
         (
             *(In(0), Out(0), window.size[0], window.out[0], window.pads[0]),
-            *(window.kernel[0], window.strides[0], window.dilations[0], stretch, stretches, block, blocks),
+            *(window.kernel[0], window.strides[0], window.dilations[0], block, blocks),
         ),
-        window.batch * stretches * blocks,
+        window.batch * blocks * window.out[0],
     )
 
 

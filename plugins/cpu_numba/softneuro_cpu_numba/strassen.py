@@ -26,7 +26,7 @@ from softneuro_cpu_numba.gemm import product_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address, packed
 from softneuro_cpu_numba.rows import activation_kind, tile_choices
 from softneuro_cpu_numba.strassen_form import BUFFERS, GROUP_TILES, PRODUCTS, parts_of
-from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
+from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 
 ACCURACY = 1e-5
@@ -103,7 +103,7 @@ def _kernel(factors: Factors, tile: tuple[int, int], target: Target) -> NativeKe
     (k, n), (rows, vectors) = factors.matrix.shape, tile
     lanes, pairs, depth = lanes_of(target), -(-factors.rows // 2), k // 2
     width, panels = vectors * lanes, n // 2 // (vectors * lanes)
-    stretch, panel_stretch = _stretches(pairs, panels, rows, k, target)
+    cut = _cut(pairs, panels, rows, k, target)
     act, residual = factors.epilogue.activation, factors.epilogue.residual
     address = emitted_address(
         *("strassen", "strassen", isa_of(target)),
@@ -113,26 +113,24 @@ def _kernel(factors: Factors, tile: tuple[int, int], target: Target) -> NativeKe
         residual=residual is not None,
     )
     bias = np.zeros(n, np.float32) if factors.bias is None else factors.bias.astype(np.float32)
-    panel_tasks, ld_sums = -(-panels // panel_stretch), depth + lanes
+    ld_sums = depth + lanes
     args: list[Argument] = [
         *(In(0), _weights(factors.matrix, width), aligned(bias)),
         *(None if residual is None else In(residual), Out(0)),
         *(pairs, factors.rows - pairs, depth, n // 2, ld_sums),
-        *(panel_tasks, stretch, panel_stretch, panels, act.p0, act.p1),
+        *(*cut.words, panels, act.p0, act.p1),
     ]
-    scratch = 4 * (4 * stretch * ld_sums + BUFFERS * GROUP_TILES * rows * width)
-    return NativeKernel(address, tuple(args), -(-pairs // stretch) * panel_tasks, scratch)
+    scratch = HEAD_BYTES + 4 * (4 * cut.most_rows * ld_sums + BUFFERS * GROUP_TILES * rows * width)
+    return NativeKernel(address, tuple(args), cut.tasks, scratch)
 
 
-def _stretches(pairs: int, panels: int, unit: int, k: int, target: Target) -> tuple[int, int]:
-    """Pairs of rows and panels of one task. Where the rows give too few tasks the panels are cut, once a thread: every
-    cut adds A's quarters up again."""
-    most = max(unit, BLOCK_BYTES // (4 * 4 * k))
-    stretch = split(pairs, unit, most, 1, 1)
-    tasks = -(-pairs // stretch)
-    if target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads:
-        return stretch, panels
-    return stretch, -(-panels // target.threads)
+def _cut(pairs: int, panels: int, unit: int, k: int, target: Target) -> Cut:
+    """By rows; where they are too few, by panels: every thread then adds up all of A's quarters."""
+    most = max(1, BLOCK_BYTES // (4 * 4 * k * unit))
+    cut = Cut(pairs, unit, most, panels, panels)
+    if target.threads == 1 or cut.row_tasks >= TASKS_PER_THREAD * target.threads:
+        return cut
+    return Cut(pairs, unit * min(most, cut.row_tasks), 1, panels, 1)
 
 
 def _weights(matrix: np.ndarray, width: int) -> np.ndarray:

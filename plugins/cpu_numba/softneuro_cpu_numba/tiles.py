@@ -8,6 +8,8 @@ from softneuro_core.device import Target
 from softneuro_cpu_numba.emit.isa import lanes_of
 
 TASKS_PER_THREAD = 4
+HEAD_BYTES = 64
+"""Of a thread's scratch where a kernel notes what it made last (``emit.tasks.once``)."""
 ROWS_TOGETHER = (4, 3, 2, 1)
 """Rows of a softmax or normalisation computed side by side: one alone waits for its own sums."""
 
@@ -46,6 +48,45 @@ def tile_for_rows(target: Target, rows: int, columns: int) -> Tile:
         lanes = lanes_of(target)
         return Tile(1, 8 if columns > 4 * lanes else 4, lanes)
     return min(_candidates(target), key=lambda t: -(-columns // t[0].columns) * t[0].columns / t[1])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A product's rows and panels of columns as tasks (``emit.tasks``): ``unit`` rows and ``panel_unit`` panels each;
+    ``together`` row tasks that are neighbours may be done at once, as long as all panels are one task."""
+
+    rows: int
+    unit: int
+    together: int
+    panels: int = 1
+    panel_unit: int = 1
+
+    @property
+    def row_tasks(self) -> int:
+        return -(-self.rows // self.unit)
+
+    @property
+    def panel_tasks(self) -> int:
+        return -(-self.panels // self.panel_unit)
+
+    @property
+    def tasks(self) -> int:
+        return self.row_tasks * self.panel_tasks
+
+    @property
+    def most_rows(self) -> int:
+        """That are done at once."""
+        return min(self.together, self.row_tasks) * self.unit
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """As the kernels read it: :attr:`row_words`, panel tasks, panels of each."""
+        return (*self.row_words, self.panel_tasks, self.panel_unit)
+
+    @property
+    def row_words(self) -> tuple[int, int, int]:
+        """Row tasks, rows of each, tasks done together."""
+        return self.row_tasks, self.unit, min(self.together, self.row_tasks)
 
 
 def split(count: int, unit: int, most: int, others: int, threads: int) -> int:

@@ -12,7 +12,8 @@ from softneuro_cpu_numba.native import ABI, address_of, aligned
 
 STATE_WORDS = 16
 """Words of shared state a step (``kernels.walk.STEP_BYTES``)."""
-CHUNKS_PER_THREAD = 4
+FINEST = 32
+"""Parts a thread's share of a step's tasks is cut into at most."""
 
 
 class Walk:
@@ -25,12 +26,12 @@ class Walk:
     def __init__(self, calls: Sequence[NativeCall], threads: int, members: Sequence[Call] = ()) -> None:
         split = threads > 1 and any(call.tasks > 1 for call in calls)
         self._threads = threads if split else 1
-        most = max(call.scratch_bytes for call in calls)
+        most = max(8, *(call.scratch_bytes for call in calls))
         self._table = _table(calls, self._threads)
         self._state = aligned(np.zeros(len(calls) * STATE_WORDS, np.int64))
         self._scratch = [aligned(np.zeros(most, np.uint8)) for _ in range(self._threads)]
         self._args = np.array(
-            [len(calls), self._table.ctypes.data, self._state.ctypes.data, yield_address()]
+            [len(calls), self._table.ctypes.data, self._state.ctypes.data, yield_address(), self._threads]
             + [own.ctypes.data for own in self._scratch],
             np.int64,
         )
@@ -57,8 +58,5 @@ class Walk:
 
 
 def _table(calls: Sequence[NativeCall], threads: int) -> np.ndarray:
-    rows = [
-        (call.address, call.args.ctypes.data, call.tasks, -(-call.tasks // (threads * CHUNKS_PER_THREAD)))
-        for call in calls
-    ]
+    rows = [(call.address, call.args.ctypes.data, call.tasks, -(-call.tasks // (threads * FINEST))) for call in calls]
     return np.array(rows, np.int64)

@@ -22,7 +22,7 @@ from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Epilogue, pitched_result
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address, packed
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut
-from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
+from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import NHWC_F32, window_of
 from softneuro_cpu_numba.winograd_tile import Tile
 
@@ -129,28 +129,23 @@ def _kernel(conv: Convolution, pool: int, tile: Tile, target: Target) -> NativeK
     )
     bytes_a_tile = 4 * positions * (channels + out_channels)
     filter_bytes = 4 * positions * channels * out_channels
-    most = max(2 * rows, min(max(filter_bytes // 4, BLOCK_BYTES[0]), BLOCK_BYTES[1]) // bytes_a_tile)
-    stretch = len(panels.starts)
-    block = split(tiles, rows, most, window.batch, 1)
-    if -(-tiles // block) * window.batch < TASKS_PER_THREAD * target.threads and target.threads > 1:
-        if filter_bytes > bytes_a_tile * tiles:  # reading the filters again costs more than another input transform
-            stretch = -(-stretch // target.threads)
-        else:
-            block = split(tiles, rows, most, window.batch, target.threads)
-    blocks = -(-tiles // block)
-    splits = -(-len(panels.starts) // stretch)
-    position, sums = block * channels + lanes, block * out_channels + lanes
+    most = max(2, min(max(filter_bytes // 4, BLOCK_BYTES[0]), BLOCK_BYTES[1]) // (bytes_a_tile * rows))
+    parts = Cut(tiles, rows, most, len(panels.starts), len(panels.starts))
+    too_few = target.threads > 1 and -(-parts.row_tasks // most) * window.batch < TASKS_PER_THREAD * target.threads
+    if too_few and filter_bytes > bytes_a_tile * tiles:  # filters read again cost more than transforms by every thread
+        parts = Cut(tiles, parts.most_rows, 1, parts.panels, 1)
+    position, sums = parts.most_rows * channels + lanes, parts.most_rows * out_channels + lanes
     bias = np.zeros(out_channels, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
     args: list[Argument] = [
         *(In(0), _filters(conv, tile, panels), aligned(bias), None if residual is None else In(residual), Out(0)),
         *(aligned(np.array(panels.starts, np.int64)), *window.size, channels, *window.pads[:2]),
         *(size // pool for size in window.out),
-        *(out_channels, *tile.grid(window), block, blocks, splits, stretch, len(panels.starts), panels.wide),
+        *(out_channels, *tile.grid(window), *parts.words, len(panels.starts), panels.wide),
         *(channels, position, sums, *window.dilations, Pitch() if residual is None else out_channels),
         *(activation.p0, activation.p1),
     ]
     floats = tile.scratch_vectors * lanes + tile.pixels * channels + positions * (position + sums)
-    return NativeKernel(address, tuple(args), window.batch * blocks * splits, 4 * floats)
+    return NativeKernel(address, tuple(args), window.batch * parts.tasks, HEAD_BYTES + 4 * floats)
 
 
 def _filters(conv: Convolution, tile: Tile, panels: Panels) -> np.ndarray:

@@ -40,6 +40,24 @@ def test_conv(batch, cin, cout, size, kernel, attrs):
     assert layouts == ({"NCHW", "NHWC"} if set(kernel) == {1} and "strides" not in attrs else {"NHWC"})
 
 
+@pytest.mark.parametrize("cout", range(1, 8))
+@pytest.mark.parametrize("residual", [False, True])
+def test_fewer_output_channels_than_lanes(cout, residual):
+    nodes, inputs = [node("Conv", "xw", "c", pads=[1] * 4)], {"x": random(2, 5, 6, 7)}
+    if residual:
+        nodes += [node("Add", "cr", "y")]
+        inputs["r"] = random(2, cout, 6, 7, seed=3)
+    check(nodes, inputs, {"w": random(cout, 5, 3, 3)}, expect=["cpu/conv_direct"])
+
+
+@pytest.mark.parametrize("cin", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("width, pads", [(40, [1, 1, 1, 1]), (33, [0, 3, 0, 0]), (7, [1, 0, 1, 2]), (3, [2, 2, 2, 2])])
+def test_planes_are_interleaved(cin, width, pads):
+    conv = node("Conv", "xw", "y", pads=pads, strides=[2, 1])
+    made = check([conv], {"x": random(2, cin, 9, width)}, {"w": random(16, cin, 3, 3)}, expect=["cpu/conv_direct"])
+    assert {str(o.inputs[0].layout) for _, o in made} >= ({"NHWC", "NCHW"} if cin <= 4 else {"NHWC"})
+
+
 @pytest.mark.parametrize("tail", ["Relu", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish", "none"])
 @pytest.mark.parametrize("residual", [False, True])
 def test_conv_epilogue(tail, residual):

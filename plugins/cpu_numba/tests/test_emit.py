@@ -35,7 +35,7 @@ class Kernel:
         return emitted_text(self.family, self.name, isa, **shared, **self.params)
 
 
-ROWS = {"act": "relu", "residual": True, "masked": False}
+ROWS = {"act": "relu", "residual": True, "few": 0}
 PLANES = Kernel("planes", "pointwise", {"act": "relu", "residual": True})
 KERNELS = [
     PLANES,
@@ -43,7 +43,8 @@ KERNELS = [
     Kernel("conv", "rows", {"source": "pointwise", **ROWS, "ask_ahead": True}),
     Kernel("strassen", "strassen", {"act": "relu", "residual": True}, narrow=False),
     Kernel("conv", "rows", {"source": "runs", **ROWS}),
-    Kernel("conv", "rows", {"source": "planar", **ROWS, "masked": True}),
+    Kernel("conv", "rows", {"source": "planar", **ROWS, "few": 3}),
+    Kernel("conv", "rows", {"source": "planes", "planes": 3, **ROWS}),
     *(
         Kernel("winograd", "winograd", {"down": down, "along": along, "act": act, "residual": residual, "pool": pool})
         for down, along, act, residual, pool in (

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
 from softneuro_cpu_numba.emit.matmul import multiply, pack_panel
 from softneuro_cpu_numba.emit.norm import Row, softmax_rows
+from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 from softneuro_cpu_numba.emit.tile import in_pieces
 from softneuro_cpu_numba.native import emitted
 from softneuro_cpu_numba.tiles import ROWS_TOGETHER
@@ -14,7 +15,7 @@ from softneuro_cpu_numba.tiles import ROWS_TOGETHER
 ARGUMENTS = (
     *("q", "k", "v", "mask", "y", "offsets", "starts"),
     *("queries", "keys", "depth", "values", "q_row", "k_step", "v_step", "mask_row", "y_row"),
-    *("rows_per_task", "row_tasks", "wide", "panels", "pitch"),
+    *("row_tasks", "rows_per_task", "most_tasks", "wide", "panels", "pitch"),
 )
 """Then the scale. ``offsets``: int64 [batch, 5], where an entry's Q, K, V, mask and Y begin; ``starts`` the first
 columns of V's panels; ``pitch`` the floats between two rows of scores, a multiple of a panel's width."""
@@ -35,14 +36,14 @@ def attention(
 
     ``k_across``: the numbers of one depth lie together over the keys; else those of one key over the depth.
     ``v_across``: those of one key lie together. ``masked`` if V has fewer columns than lanes.
-    scratch: scores [rows_per_task][pitch], then K's and V's panels.
+    scratch: scores of the rows done together, [row][pitch], then K's and V's panels.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     scale = e.splat(e.number(len(ARGUMENTS)))
     q, k, v, bias, y = (e.floats(a[name]) for name in ("q", "k", "v", "mask", "y"))
-    offsets, starts, scores = e.integers(a["offsets"]), e.integers(a["starts"]), e.floats(e.scratch)
+    offsets, starts, scores = e.integers(a["offsets"]), e.integers(a["starts"]), room(e)
     width = vectors * e.lanes
-    keys_at = e.at(scores, e.mul(a["rows_per_task"], a["pitch"]))
+    keys_at = e.at(scores, e.mul(a["rows_per_task"], a["most_tasks"], a["pitch"]))
     values_at = e.at(keys_at, e.mul(a["depth"], a["pitch"]))
     zeros = [e.constant(0.0)] * vectors
     narrow_at = e.mul(a["wide"], (vectors - 1) * e.lanes)
@@ -122,20 +123,14 @@ def attention(
         e.loop(a["wide"], lambda p: panel(p, False))
         e.loop(a["panels"], lambda p: panel(p, True), first=a["wide"])
 
-    def task(number: Value, packed: Value) -> list[Value]:
+    def tasks(number: Value, many: Value, _: Value) -> None:
         entry, block = e.divmod(number, a["row_tasks"])
         first = e.mul(block, a["rows_per_task"])
-        here = e.smaller(a["rows_per_task"], e.sub(a["queries"], first))
+        here = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(a["queries"], first))
         begins = [e.integer(offsets, e.add(e.mul(entry, 5), n)) for n in range(5)]
-
-        def renew() -> tuple[()]:
-            pack(e.at(k, begins[1]), e.at(v, begins[2]))
-            return ()
-
-        e.when(e.b.icmp_signed("!=", entry, packed), renew, tuple)
+        once(e, entry, lambda: pack(e.at(k, begins[1]), e.at(v, begins[2])))
         multiply_keys(here, e.at(q, e.add(begins[0], e.mul(first, a["q_row"]))))
         weigh(here, e.at(bias, e.add(begins[3], e.mul(first, a["mask_row"]))))
         multiply_values(here, e.at(y, e.add(begins[4], e.mul(first, a["y_row"]))))
-        return [entry]
 
-    e.loop(e.end, task, [e.i(-1)], first=e.begin)
+    neighbours(e, a["row_tasks"], 1, a["most_tasks"], tasks)

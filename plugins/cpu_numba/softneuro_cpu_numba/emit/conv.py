@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 
 from softneuro_cpu_numba.emit.band import Band
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
+from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
 
 ARGUMENTS = (
     *("x", "w", "bias", "residual", "y", "starts"),
-    *("row_tasks", "panel_tasks", "rows_per_task", "panels_per_task", "rows", "columns"),
+    *("row_tasks", "rows_per_task", "most_tasks", "panel_tasks", "panels_per_task", "rows", "columns"),
     *("x_image", "groups", "channels", "x_channel", "out_channels", "ld_y", "wide", "panels", "k"),
     *("ld_a", "offsets", "run", "runs", "run_offsets", "y_image", "y_row", "y_origin", "y_offsets", "scale"),
 )
@@ -34,16 +35,18 @@ def rows(
     source: str,
     act: str,
     residual: bool,
-    masked: bool,
+    few: int,
     stored: str = "float32",
     scattered: bool = False,
     scaled: bool = False,
     ask_ahead: bool = False,
+    planes: int = 0,
 ) -> None:
     """y[pixel, channel] = windows(x) @ w + bias, + residual, activated.
 
     Tasks are image x group x row stretch x panel stretch. Panels are ``vectors`` wide, the last ones one vector;
-    ``masked`` if there are fewer channels than lanes. ``source``: ``pointwise``, or how the band reads x.
+    ``few``: the output channels of a group where there are fewer than lanes, else 0. ``source``: ``pointwise``, or how
+    the band reads x; ``planes``: the channels where it reads planes.
     ``scaled``: row k of w is multiplied by ``scale[k]``; ``ask_ahead``: the next tile's pixels are asked for (both
     pointwise only).
     scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16 or bfloat16.
@@ -51,34 +54,33 @@ def rows(
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     at = len(ARGUMENTS)
     finish = Finish(act, e.number(at), e.number(at + 1), e.floats(a["residual"]) if residual else None)
-    band = None if source == "pointwise" else Band.read(e, source, at + 2)
+    band = None if source == "pointwise" else Band.read(e, source, at + 2, planes)
     x, bias, y = (e.floats(a[name]) for name in ("x", "bias", "y"))
     w = e.stored(a["w"], stored)
     starts = e.integers(a["starts"])
     scale = e.floats(a["scale"]) if scaled else None
     whole = Segments(a["k"])
     segments = whole if band is None else Segments(a["run"], a["runs"], e.integers(a["run_offsets"]))
-    per_group = e.mul(a["row_tasks"], a["panel_tasks"])
     columns_per_group = e.add(e.mul(a["wide"], vectors * e.lanes), e.mul(e.sub(a["panels"], a["wide"]), e.lanes))
 
-    def task(number: Value) -> None:
-        image, rest = e.divmod(number, e.mul(a["groups"], per_group))
-        group, rest = e.divmod(rest, per_group)
-        stretch, panel_stretch = e.divmod(rest, a["panel_tasks"])
+    def tasks(number: Value, many: Value, wide: Value) -> None:
+        place, panel_stretch = e.divmod(number, a["panel_tasks"])
+        entry, stretch = e.divmod(place, a["row_tasks"])
+        image, group = e.divmod(entry, a["groups"])
         first_row = e.mul(stretch, a["rows_per_task"])
-        here = e.smaller(a["rows_per_task"], e.sub(a["rows"], first_row))
+        here = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(a["rows"], first_row))
         count = e.mul(here, a["columns"])
         pixel = e.mul(e.add(e.mul(image, a["rows"]), first_row), a["columns"])
         begin = e.mul(panel_stretch, a["panels_per_task"])
-        end = e.smaller(e.add(begin, a["panels_per_task"]), a["panels"])
+        end = e.smaller(e.add(begin, e.mul(wide, a["panels_per_task"])), a["panels"])
         origin = e.at(x, e.add(e.mul(image, a["x_image"]), e.mul(group, a["channels"], a["x_channel"])))
         row_at: Callable[[Value], Value]
         if band is None:
             origin = e.at(origin, e.mul(first_row, a["ld_a"]))
             row_at = lambda p: e.at(origin, e.mul(p, a["ld_a"]))  # noqa: E731
         else:
-            packed, offsets = e.floats(e.scratch), e.integers(a["offsets"])
-            band.pack(e, origin, a["channels"], first_row, here, packed)
+            packed, offsets = room(e), e.integers(a["offsets"])
+            once(e, place, lambda: band.pack(e, origin, a["channels"], first_row, here, packed))
             row_at = lambda p: e.at(packed, e.integer(offsets, p))  # noqa: E731
         if scattered:
             pixel = e.add(a["y_origin"], e.mul(image, a["y_image"]), e.mul(first_row, a["y_row"]))
@@ -86,7 +88,7 @@ def rows(
             ahead_of = lambda p: e.mul(e.integer(y_offsets, p), a["ld_y"])  # noqa: E731
         else:
             ahead_of = lambda p: e.mul(p, a["ld_y"])  # noqa: E731
-        place = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
+        result = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
         before = e.mul(group, columns_per_group)
 
         def panel(number: Value, width: int, sizes: Sequence[int]) -> None:
@@ -97,8 +99,8 @@ def rows(
                 ahead = e.mul(number, width * e.lanes)
             ahead = e.add(before, ahead)
             weights, biases = e.at(w, e.mul(ahead, a["k"])), e.at(bias, ahead)
-            base = e.add(place, column)
-            mask = e.lanes_below(a["out_channels"]) if masked and width == 1 else None
+            base = e.add(result, column)
+            mask = few if few and width == 1 else None
 
             def tile(first: Value, size: int) -> None:
                 pointers = [row_at(e.add(first, r)) for r in range(size)]
@@ -119,4 +121,4 @@ def rows(
         else:
             e.loop(end, lambda p: panel(p, 1, narrow_pieces), first=begin)
 
-    e.loop(e.end, task, first=e.begin)
+    neighbours(e, a["row_tasks"], a["panel_tasks"], a["most_tasks"], tasks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
-from softneuro_cpu_numba.emit.slide import ARGUMENTS, Fold, slide
+from softneuro_cpu_numba.emit.slide import ARGUMENTS, Fold, Place, slide
 from softneuro_cpu_numba.emit.tile import Finish
 from softneuro_cpu_numba.native import emitted
 from softneuro_cpu_numba.slides import Columns
@@ -37,5 +37,5 @@ class Products(Fold):
     def fold(self, e: Emitter, tap: Value, weight: Value | None, so_far: Value) -> Value:
         return e.fma(tap, weight, so_far)
 
-    def write(self, e: Emitter, value: Value, count: Value | None, y: Value, offset: Value, mask: Value | None) -> None:
-        self.finish.store(e, value, y, offset, mask)
+    def write(self, e: Emitter, value: Value, lane: Value, count: Value | None, place: Place) -> None:
+        self.finish.store(e, value, place.y, place.offset, place.mask)

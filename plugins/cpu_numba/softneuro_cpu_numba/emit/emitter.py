@@ -128,6 +128,11 @@ class Emitter:
         place = self.b.bitcast(self.at(pointer, offset), self.vector_type().as_pointer())
         return self.b.load(place, align=4)
 
+    def load_integers(self, pointer: Value, offset: Index, element: Any, lanes: int | None = None) -> Value:
+        """A vector of integers of this type, from anywhere."""
+        place = self.b.bitcast(self.at(pointer, offset), self.vector_type(lanes, element).as_pointer())
+        return self.b.load(place, align=1)
+
     def load_stored(self, pointer: Value, offset: Index, dtype: str) -> Value:
         """A vector of float32 from elements of ``dtype`` (``pointer`` from :meth:`stored`)."""
         if dtype == "float32":
@@ -142,7 +147,8 @@ class Emitter:
         return self.b.bitcast(self.b.shl(wide, sixteen), self.vector_type())
 
     def store(self, value: Value, pointer: Value, offset: Index = 0) -> None:
-        self.b.store(value, self.b.bitcast(self.at(pointer, offset), value.type.as_pointer()), align=4)
+        place = self.b.bitcast(self.at(pointer, offset), value.type.as_pointer())
+        self.b.store(value, place, align=_bytes(value))
 
     def broadcast(self, pointer: Value, offset: Index = 0) -> Value:
         """A vector of the one float at ``pointer[offset]``."""
@@ -155,11 +161,22 @@ class Emitter:
         hints = [ir.Constant(I32, n) for n in (int(write), 3 if near else 2, 1)]  # 1: data
         self.intrinsic("llvm.prefetch.p0", ir.VoidType(), [place, *hints])
 
-    def splat(self, scalar: Value) -> Value:
-        undefined = ir.Constant(self.vector_type(), ir.Undefined)
+    def splat(self, scalar: Value, lanes: int | None = None) -> Value:
+        """A vector of the scalar, of whatever type it is."""
+        kind = self.vector_type(lanes, scalar.type)
+        undefined = ir.Constant(kind, ir.Undefined)
         single = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
-        zeros = ir.Constant(self.vector_type(element=I32), [0] * self.lanes)
+        zeros = ir.Constant(self.vector_type(lanes, I32), [0] * kind.count)
         return self.b.shuffle_vector(single, undefined, zeros)
+
+    def joined(self, vectors: Sequence[Value]) -> Value:
+        """The lanes of 1, 2, 4 ... vectors behind each other."""
+        while len(vectors) > 1:
+            lanes = 2 * vectors[0].type.count
+            every = ir.Constant(self.vector_type(lanes, I32), list(range(lanes)))
+            pairs = zip(vectors[::2], vectors[1::2], strict=True)
+            vectors = [self.b.shuffle_vector(low, high, every) for low, high in pairs]
+        return vectors[0]
 
     def intrinsic(self, name: str, result: Any, operands: Sequence[Value]) -> Value:
         """A call of an LLVM intrinsic under its full (mangled) name."""
@@ -183,21 +200,36 @@ class Emitter:
     def lanes_below(self, count: Value) -> Value:
         """Mask of the first ``count`` lanes."""
         numbers = ir.Constant(self.vector_type(element=I32), list(range(self.lanes)))
-        undefined = ir.Constant(self.vector_type(element=I32), ir.Undefined)
-        single = self.b.insert_element(undefined, self.b.trunc(count, I32), ir.Constant(I32, 0))
-        zeros = ir.Constant(self.vector_type(element=I32), [0] * self.lanes)
-        return self.b.icmp_signed("<", numbers, self.b.shuffle_vector(single, undefined, zeros))
+        return self.b.icmp_signed("<", numbers, self.splat(self.b.trunc(count, I32)))
 
-    def load_some(self, pointer: Value, offset: Index, mask: Value) -> Value:
-        """A vector whose lanes outside ``mask`` are 0 and not read."""
-        place = self.b.bitcast(self.at(pointer, offset), self.vector_type().as_pointer())
-        operands = [place, ir.Constant(I32, 4), mask, self.constant(0.0)]
-        return self.intrinsic(f"llvm.masked.load.v{self.lanes}f32.p0", self.vector_type(), operands)
+    def load_some(self, pointer: Value, offset: Index, mask: Value | int) -> Value:
+        """A vector of what ``pointer`` points to, whose lanes outside ``mask`` (a mask, or how many of the first) are 0
+        and not read."""
+        kind = self.vector_type(element=pointer.type.pointee)
+        nothing = ir.Constant(kind, [0] * self.lanes)
+        if isinstance(mask, int):
+            some = nothing
+            for lane in range(mask):
+                one = self.b.load(self.at(pointer, self.add(offset, lane)), align=_bytes(nothing))
+                some = self.b.insert_element(some, one, ir.Constant(I32, lane))
+            return some
+        place = self.b.bitcast(self.at(pointer, offset), kind.as_pointer())
+        operands = [place, ir.Constant(I32, _bytes(nothing)), mask, nothing]
+        return self.intrinsic(f"llvm.masked.load.{_mangled(kind)}.p0", kind, operands)
 
-    def store_some(self, value: Value, pointer: Value, offset: Index, mask: Value) -> None:
+    def store_some(self, value: Value, pointer: Value, offset: Index, mask: Value | int) -> None:
+        """The lanes of ``mask`` (or so many of the first: a masked store takes as long as several plain ones)."""
+        if isinstance(mask, int):
+            first = 0
+            while first < mask:
+                count = 1 << ((mask - first).bit_length() - 1)
+                lanes = ir.Constant(self.vector_type(count, I32), list(range(first, first + count)))
+                self.store(self.b.shuffle_vector(value, value, lanes), pointer, self.add(offset, first))
+                first += count
+            return
         place = self.b.bitcast(self.at(pointer, offset), value.type.as_pointer())
-        operands = [value, place, ir.Constant(I32, 4), mask]
-        self.intrinsic(f"llvm.masked.store.v{self.lanes}f32.p0", ir.VoidType(), operands)
+        operands = [value, place, ir.Constant(I32, _bytes(value)), mask]
+        self.intrinsic(f"llvm.masked.store.{_mangled(value.type)}.p0", ir.VoidType(), operands)
 
     # -- control
 
@@ -233,6 +265,19 @@ class Emitter:
             result.add_incoming(value, last)
         return results
 
+    def strides(self, count: Index, body: Callable[[Value], Value], first: Index = 0) -> None:
+        """``i = first; while i < count: i += body(i)``."""
+        before, start = self.b.block, self.i(first)
+        head, after = self.function.append_basic_block("loop"), self.function.append_basic_block("done")
+        self.b.cbranch(self.less(start, count), head, after)
+        self.b.position_at_end(head)
+        index = self.b.phi(I64)
+        index.add_incoming(start, before)
+        following = self.b.add(index, body(index))
+        index.add_incoming(following, self.b.block)
+        self.b.cbranch(self.less(following, count), head, after)
+        self.b.position_at_end(after)
+
     def when(
         self, condition: Value, then: Callable[[], Sequence[Value]], otherwise: Callable[[], Sequence[Value]]
     ) -> list[Value]:
@@ -256,7 +301,7 @@ class Emitter:
 
     def zero_run(self, out: Value, count: Index) -> None:
         """``out[0:count] = 0``."""
-        self._run(count, lambda i: self.store(self.constant(0.0), out, i), lambda i: self._put(out, i, None))
+        self.run(count, lambda i: self.store(self.constant(0.0), out, i), lambda i: self._put(out, i, None))
 
     def copy_run(self, out: Value, source: Value, count: Index, step: int = 1) -> None:
         """``out[0:count] = source[0:count * step:step]``, not overlapping."""
@@ -264,13 +309,29 @@ class Emitter:
         if step > 1:
             self.loop(count, one)
         else:
-            self._run(count, lambda i: self.store(self.load(source, i), out, i), one)
+            self.run(count, lambda i: self.store(self.load(source, i), out, i), one)
 
     def _put(self, out: Value, offset: Value, source: Value | None) -> None:
         value = ir.Constant(F32, 0.0) if source is None else self.b.load(source, align=4)
         self.b.store(value, self.at(out, offset), align=4)
 
-    def _run(self, count: Index, vector: Callable[[Value], None], scalar: Callable[[Value], None]) -> None:
-        whole = self.b.and_(self.i(count), self.i(-self.lanes))
-        self.loop(whole, lambda i: vector(i), step=self.lanes)
+    def run(
+        self, count: Index, vector: Callable[[Value], None], scalar: Callable[[Value], None], lanes: int | None = None
+    ) -> None:
+        """``vector(i)`` at every ``lanes`` of 0 .. count, ``scalar(i)`` for the rest."""
+        step = lanes or self.lanes
+        whole = self.b.and_(self.i(count), self.i(-step))
+        self.loop(whole, lambda i: vector(i), step=step)
         self.loop(count, lambda i: scalar(i), first=whole)
+
+
+def _bytes(vector: Value) -> int:
+    """Of one element."""
+    element = vector.type.element
+    return 4 if isinstance(element, ir.FloatType) else element.width // 8
+
+
+def _mangled(vector: Any) -> str:
+    """A vector type as names of intrinsics spell it: v8f32, v8i8."""
+    element = vector.element
+    return f"v{vector.count}{'f32' if isinstance(element, ir.FloatType) else f'i{element.width}'}"

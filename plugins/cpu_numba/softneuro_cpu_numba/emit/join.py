@@ -22,6 +22,7 @@ def parts(e: Emitter) -> None:
 
         def call() -> tuple[()]:
             function = e.b.inttoptr(address, kind)
+            e.b.store(e.i(0), e.b.bitcast(e.scratch, e.args.type))  # no part takes another's notes for its own
             e.b.call(function, [e.integers(args), e.sub(begin, first), e.sub(end, first), e.scratch])
             return ()
 

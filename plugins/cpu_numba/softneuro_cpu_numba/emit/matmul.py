@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from llvmlite import ir
 
 from softneuro_cpu_numba.emit.emitter import I32, Emitter, Value
+from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
 
@@ -99,7 +100,7 @@ def multiply(
 
 ARGUMENTS = (
     *("a", "b", "bias", "residual", "y", "offsets", "starts"),
-    *("m", "n", "k", "a_row", "b_step", "rows_per_task", "row_tasks", "wide", "panels"),
+    *("m", "n", "k", "a_row", "b_step", "row_tasks", "rows_per_task", "most_tasks", "wide", "panels"),
 )
 """Then p0, p1. ``offsets``: int64 [batch, 2], where the matrices of an entry begin; ``starts`` the panels' columns."""
 
@@ -125,14 +126,13 @@ def dynamic(
     at = len(ARGUMENTS)
     finish = Finish(act, e.number(at), e.number(at + 1), e.floats(a["residual"]) if residual else None)
     left, right, row, y = (e.floats(a[name]) for name in ("a", "b", "bias", "y"))
-    offsets, starts, packed = e.integers(a["offsets"]), e.integers(a["starts"]), e.floats(e.scratch)
-    per_entry = e.mul(a["panels"], a["row_tasks"])
+    offsets, starts, packed = e.integers(a["offsets"]), e.integers(a["starts"]), room(e)
 
-    def task(number: Value) -> None:
-        entry, rest = e.divmod(number, per_entry)
-        panel, block = e.divmod(rest, a["row_tasks"])
+    def tasks(number: Value, many: Value, _: Value) -> None:
+        factor, block = e.divmod(number, a["row_tasks"])
+        entry, panel = e.divmod(factor, a["panels"])
         first = e.mul(block, a["rows_per_task"])
-        here = e.smaller(a["rows_per_task"], e.sub(a["m"], first))
+        here = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(a["m"], first))
         own = e.at(left, e.add(e.integer(offsets, e.mul(entry, 2)), e.mul(first, a["a_row"])))
         matrix = e.at(right, e.integer(offsets, e.add(e.mul(entry, 2), 1)))
         column = e.integer(starts, panel)
@@ -141,7 +141,7 @@ def dynamic(
 
         def columns(width: int, sizes: Sequence[int]) -> tuple[()]:
             exist = e.smaller(width * e.lanes, e.sub(a["n"], column))
-            pack_panel(e, source, a["b_step"], a["k"], exist, width, packed, across)
+            once(e, factor, lambda: pack_panel(e, source, a["b_step"], a["k"], exist, width, packed, across))
             mask = e.lanes_below(a["n"]) if masked and width == 1 else None
             start = [e.constant(0.0)] * width
             if bias:
@@ -162,4 +162,4 @@ def dynamic(
         else:
             columns(1, narrow_pieces)
 
-    e.loop(e.end, task, first=e.begin)
+    neighbours(e, a["row_tasks"], 1, a["most_tasks"], tasks)

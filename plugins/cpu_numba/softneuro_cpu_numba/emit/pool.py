@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llvmlite import ir
 
 from softneuro_cpu_numba.emit.emitter import F32, Emitter, Index, Value
-from softneuro_cpu_numba.emit.slide import ARGUMENTS, Fold, inside, slide
+from softneuro_cpu_numba.emit.slide import ARGUMENTS, Fold, Place, inside, slide
 from softneuro_cpu_numba.native import emitted
 from softneuro_cpu_numba.slides import Columns
 
@@ -27,25 +27,22 @@ def nhwc(
     :class:`Columns`, ``right`` the padding behind them; ``count_pads``: an average divides by taps in it too."""
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     shape = Columns(*columns)
-    operation = _Maximum() if kind == "max" else _Average(a, e.word(len(ARGUMENTS)), shape, right, count_pads)
+    operation = Maximum() if kind == "max" else Average(a, e.word(len(ARGUMENTS)), shape, right, count_pads)
     slide(e, a, channels, shape, most, unrolled, operation)
 
 
-class _Maximum(Fold):
+class Maximum(Fold):
     def start(self, e: Emitter, lane: Value) -> Value:
         return e.constant(float("-inf"))
 
     def fold(self, e: Emitter, tap: Value, weight: Value | None, so_far: Value) -> Value:
         return e.maximum(so_far, tap)
 
-    def write(self, e: Emitter, value: Value, count: Value | None, y: Value, offset: Value, mask: Value | None) -> None:
-        if mask is None:
-            e.store(value, y, offset)
-        else:
-            e.store_some(value, y, offset, mask)
+    def write(self, e: Emitter, value: Value, lane: Value, count: Value | None, place: Place) -> None:
+        place.store(e, value)
 
 
-class _Average(_Maximum):
+class Average(Maximum):
     """Sums divided by the number of taps in the image, or in image and padding."""
 
     def __init__(self, a: dict[str, Value], bottom: Value, shape: Columns, right: int, count_pads: bool) -> None:
@@ -67,5 +64,5 @@ class _Average(_Maximum):
         one = ir.Constant(F32, 1.0)
         return [e.splat(e.b.fdiv(one, e.b.sitofp(e.mul(rows, n), F32))) for n in columns]
 
-    def write(self, e: Emitter, value: Value, count: Value | None, y: Value, offset: Value, mask: Value | None) -> None:
-        super().write(e, e.b.fmul(value, count), count, y, offset, mask)
+    def write(self, e: Emitter, value: Value, lane: Value, count: Value | None, place: Place) -> None:
+        place.store(e, e.b.fmul(value, count))

@@ -11,17 +11,34 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
+from softneuro_cpu_numba.emit.emitter import F32, Emitter, Index, Value
+from softneuro_cpu_numba.emit.tasks import neighbours
 from softneuro_cpu_numba.slides import Columns, Tile
 
 ARGUMENTS = (
     *("x", "y", "height", "rows", "top", "kernel_rows", "step_y", "dilation_y"),
-    *("stretch", "stretches", "block", "blocks"),
+    *("block", "blocks"),
 )
-"""A task is ``stretch`` output rows (``stretches`` an image) of ``block`` vectors of channels (``blocks`` of them)."""
+"""A task is an output row of ``block`` vectors of channels (``blocks`` of them); a block's rows are neighbours."""
 
 Range = tuple[Value, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a vector of results goes: ``y[offset]``, only the lanes of ``mask`` if there is one."""
+
+    y: Value
+    offset: Value
+    mask: Value | None
+
+    def store(self, e: Emitter, value: Value) -> None:
+        if self.mask is None:
+            e.store(value, self.y, self.offset)
+        else:
+            e.store_some(value, self.y, self.offset, self.mask)
 
 
 class Fold(ABC):
@@ -29,6 +46,10 @@ class Fold(ABC):
     [lanes]."""
 
     weights: Value | None = None
+
+    def load(self, e: Emitter, x: Value, offset: Index, mask: Value | None) -> Value:
+        """A vector of taps; lanes outside ``mask`` are not read."""
+        return e.load(x, offset) if mask is None else e.load_some(x, offset, mask)
 
     @abstractmethod
     def start(self, e: Emitter, lane: Value) -> Value:
@@ -38,8 +59,8 @@ class Fold(ABC):
     def fold(self, e: Emitter, tap: Value, weight: Value | None, so_far: Value) -> Value: ...
 
     @abstractmethod
-    def write(self, e: Emitter, value: Value, count: Value | None, y: Value, offset: Value, mask: Value | None) -> None:
-        """Stores one vector of results."""
+    def write(self, e: Emitter, value: Value, lane: Value, count: Value | None, place: Place) -> None:
+        """Stores one vector of results, of the channels ``lane`` counts as for :meth:`start`."""
 
     def counts(
         self, e: Emitter, rows: Index, top: Value, columns: Sequence[Index], starts: Sequence[Value]
@@ -50,25 +71,32 @@ class Fold(ABC):
 
 
 def slide(
-    e: Emitter, a: dict[str, Value], channels: int, shape: Columns, most: int, unrolled: bool, operation: Fold
+    e: Emitter,
+    a: dict[str, Value],
+    channels: int,
+    shape: Columns,
+    most: int,
+    unrolled: bool,
+    operation: Fold,
+    element: Any = F32,
 ) -> None:
-    """All tasks of a kernel; ``a`` are the values of :data:`ARGUMENTS`.
+    """All tasks of a kernel; ``a`` are the values of :data:`ARGUMENTS`, ``element`` the type x and y point to.
 
     ``unrolled``: tiles of ``most`` outputs, code for each different one; otherwise loops over kernel columns and
     outputs. The last vector of channels overlaps the one before, or is masked where there are fewer than lanes.
     """
-    row = OutputRows(e, a, (e.floats(a["x"]), e.floats(a["y"])), (channels, channels), channels, shape, operation)
+    x, y = (e.b.inttoptr(a[name], element.as_pointer()) for name in ("x", "y"))
+    row = OutputRows(e, a, (x, y), (channels, channels), channels, shape, operation)
 
-    def task(number: Value) -> None:
-        place, block = e.divmod(number, a["blocks"])
-        image, part = e.divmod(place, a["stretches"])
-        first = e.mul(part, a["stretch"])
-        last = e.smaller(e.add(first, a["stretch"]), a["rows"])
+    def tasks(number: Value, many: Value, _: Value) -> None:
+        place, first = e.divmod(number, a["rows"])
+        image, block = e.divmod(place, a["blocks"])
+        last = e.add(first, many)
         low = e.mul(block, a["block"])
         vectors = (low, e.smaller(e.add(low, a["block"]), -(-channels // e.lanes)))
         e.loop(last, lambda y: row.write(image, y, vectors, most, unrolled), first=first)
 
-    e.loop(e.end, task, first=e.begin)
+    neighbours(e, a["rows"], 1, a["rows"], tasks)
 
 
 def inside(e: Emitter, start: Value, size: Index, taps: Index, dilation: Index) -> Range:
@@ -80,7 +108,7 @@ def inside(e: Emitter, start: Value, size: Index, taps: Index, dilation: Index) 
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Row:
     """A row of outputs: where its first inside tap row and its outputs begin, the input row of its first tap, the
     kernel rows inside, and the vectors to compute."""
 
@@ -118,14 +146,14 @@ class OutputRows:
         line = e.add(e.mul(image, a["height"]), e.add(top, e.mul(rows[0], a["dilation_y"])))
         source = e.at(self.x, e.mul(line, self.shape.width * self.x_pitch))
         out = e.mul(e.add(e.mul(image, a["rows"]), y), self.shape.out * self.y_pitch)
-        place = _Place(source, out, top, rows, vectors)
+        row = _Row(source, out, top, rows, vectors)
         if unrolled:
             for tile in self.shape.tiles(most):
-                self._tiles(tile, place)
+                self._tiles(tile, row)
         else:
-            self._by_loops(place, most)
+            self._by_loops(row, most)
 
-    def _tiles(self, tile: Tile, place: _Place) -> None:
+    def _tiles(self, tile: Tile, row: _Row) -> None:
         e, s, c = self.e, self.shape, self.x_pitch
         uses: dict[int, list[tuple[int, int]]] = {}
         for q, taps in enumerate(tile.taps):
@@ -143,11 +171,11 @@ class OutputRows:
 
         def one(number: Value) -> None:
             first = e.add(e.mul(number, tile.size), tile.first)
-            self._vectors(place, first, [len(taps) for taps in tile.taps], taps_of_row)
+            self._vectors(row, first, [len(taps) for taps in tile.taps], taps_of_row)
 
         e.loop(tile.repeats, one)
 
-    def _by_loops(self, place: _Place, most: int) -> None:
+    def _by_loops(self, row: _Row, most: int) -> None:
         """Inner outputs ``most`` at a time, those at the border one by one."""
         e, s, c = self.e, self.shape, self.x_pitch
         reach = (s.kernel - 1) * s.dilation
@@ -168,21 +196,21 @@ class OutputRows:
 
                 return e.loop(high, tap, so_far, first=low)
 
-            self._vectors(place, first, [e.larger(0, e.sub(high, low))] * size, taps_of_row)
+            self._vectors(row, first, [e.larger(0, e.sub(high, low))] * size, taps_of_row)
 
         e.loop(inner, lambda o: run(o, 1))
         e.loop(end, lambda o: run(o, most), step=most, first=inner)
         e.loop(s.out, lambda o: run(o, 1), first=end)
 
     def _vectors(
-        self, place: _Place, first: Value, columns: Sequence[Index], taps_of_row: Callable[..., list[Value]]
+        self, row: _Row, first: Value, columns: Sequence[Index], taps_of_row: Callable[..., list[Value]]
     ) -> None:
         """One tile from output ``first`` on, vector by vector; ``taps_of_row(x, w, so_far)`` takes one kernel row."""
-        e, s, c, (low, high) = self.e, self.shape, self.channels, place.rows
+        e, s, c, (low, high) = self.e, self.shape, self.channels, row.rows
         left = [e.sub(e.mul(e.add(first, q), s.step), s.left) for q in range(len(columns))]
-        counts = self.operation.counts(e, e.larger(0, e.sub(high, low)), place.top, columns, left)
-        pixel = e.at(place.source, e.mul(left[0], self.x_pitch))
-        out = e.add(place.out, e.mul(first, self.y_pitch))
+        counts = self.operation.counts(e, e.larger(0, e.sub(high, low)), row.top, columns, left)
+        pixel = e.at(row.source, e.mul(left[0], self.x_pitch))
+        out = e.add(row.out, e.mul(first, self.y_pitch))
         pitch = e.mul(self.a["dilation_y"], s.width * self.x_pitch)
         per_row = s.kernel * e.lanes
         nothing = e.floats(e.i(0)) if self.operation.weights is None else self.operation.weights
@@ -200,12 +228,13 @@ class OutputRows:
             carried = [e.at(pixel, channel), weights, *[start] * len(columns)]
             made = e.loop(high, kernel_row, carried, first=low)[2:]
             for q, value in enumerate(made):
-                self.operation.write(e, value, counts[q], self.y, e.add(out, channel, q * self.y_pitch), self.mask)
+                place = Place(self.y, e.add(out, channel, q * self.y_pitch), self.mask)
+                self.operation.write(e, value, lane, counts[q], place)
 
-        e.loop(place.vectors[1], vector, first=place.vectors[0])
+        e.loop(row.vectors[1], vector, first=row.vectors[0])
 
     def _load(self, x: Value, offset: int) -> Value:
-        return self.e.load(x, offset) if self.mask is None else self.e.load_some(x, offset, self.mask)
+        return self.operation.load(self.e, x, offset, self.mask)
 
     def _weight(self, w: Value, offset: Index) -> Value | None:
         return None if self.operation.weights is None else self.e.load(w, offset)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
+from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
 from softneuro_cpu_numba.strassen_form import (
@@ -34,7 +35,7 @@ from softneuro_cpu_numba.strassen_form import (
 ARGUMENTS = (
     *("x", "w", "bias", "residual", "y"),
     *("pairs", "lower", "depth", "half_columns", "ld_sums"),
-    *("panel_tasks", "pairs_per_task", "panels_per_task", "panels"),
+    *("row_tasks", "pairs_per_task", "most_tasks", "panel_tasks", "panels_per_task", "panels"),
 )
 """Then p0 and p1. Row i is paired with row pairs + i, which ``lower`` of the ``pairs`` have (all, or all but the last);
 ``depth`` and ``half_columns`` are half of K and of N; ``ld_sums`` the floats between two rows of A's sums."""
@@ -52,13 +53,13 @@ def strassen(e: Emitter, pieces: Sequence[int], vectors: int, act: str, residual
     finish = Finish(act, e.number(at), e.number(at + 1), e.floats(a["residual"]) if residual else None)
     step = _Step(e, a, pieces, vectors, finish)
 
-    def task(number: Value) -> None:
+    def tasks(number: Value, many: Value, wide: Value) -> None:
         stretch, panel_stretch = e.divmod(number, a["panel_tasks"])
         first = e.mul(stretch, a["pairs_per_task"])
-        count = e.smaller(a["pairs_per_task"], e.sub(a["pairs"], first))
-        step.add_up(first, count)
+        count = e.smaller(e.mul(many, a["pairs_per_task"]), e.sub(a["pairs"], first))
+        once(e, stretch, lambda: step.add_up(first, count))
         begin = e.mul(panel_stretch, a["panels_per_task"])
-        end = e.smaller(e.add(begin, a["panels_per_task"]), a["panels"])
+        end = e.smaller(e.add(begin, e.mul(wide, a["panels_per_task"])), a["panels"])
 
         def group(panel: Value, at: Value) -> None:
             many = e.smaller(step.group, e.sub(count, at))
@@ -72,7 +73,7 @@ def strassen(e: Emitter, pieces: Sequence[int], vectors: int, act: str, residual
 
         e.loop(end, panel, first=begin)
 
-    e.loop(e.end, task, first=e.begin)
+    neighbours(e, a["row_tasks"], a["panel_tasks"], a["most_tasks"], tasks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +98,8 @@ class _Step:
 
     def buffer(self, which: Value) -> Value:
         """Sums of one group and panel, [pair][column]."""
-        e, planes = self.e, self.e.mul(self.a["pairs_per_task"], self.a["ld_sums"], 4)
-        return e.at(e.floats(e.scratch), e.add(planes, e.mul(which, self.group * self.width)))
+        e, planes = self.e, self.e.mul(self.a["pairs_per_task"], self.a["most_tasks"], self.a["ld_sums"], 4)
+        return e.at(room(e), e.add(planes, e.mul(which, self.group * self.width)))
 
     def row_of_x(self, number: Value) -> Value:
         """The last one, for the partner a last pair may lack."""
@@ -109,7 +110,7 @@ class _Step:
     def row_of_sum(self, which: Value, row: Value) -> Value:
         """Row of S1 (``which`` 0) to S4, counted from the task's first."""
         e, a = self.e, self.a
-        return e.at(e.floats(e.scratch), e.mul(e.add(e.mul(which, a["pairs_per_task"]), row), a["ld_sums"]))
+        return e.at(room(e), e.mul(e.add(e.mul(which, a["pairs_per_task"], a["most_tasks"]), row), a["ld_sums"]))
 
     def add_up(self, first: Value, count: Value) -> None:
         """The sums of ``count`` pairs from ``first`` on, and zeros to begin from."""

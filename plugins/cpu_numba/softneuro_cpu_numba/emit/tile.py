@@ -117,7 +117,7 @@ class Finish:
     p1: Value
     residual: Value | None = None
 
-    def store(self, e: Emitter, value: Value, y: Value, offset: Index, mask: Value | None = None) -> None:
+    def store(self, e: Emitter, value: Value, y: Value, offset: Index, mask: Value | int | None = None) -> None:
         """Writes a vector of results to ``y[offset]``; the residual is read at the same offset."""
         if self.residual is not None:
             more = e.load(self.residual, offset) if mask is None else e.load_some(self.residual, offset, mask)

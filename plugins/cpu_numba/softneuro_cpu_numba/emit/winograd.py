@@ -1,7 +1,8 @@
 """Winograd convolution, NHWC: transform tiles, one matrix product for each position of a tile, transform back.
 
-A task is a block of tiles (and a stretch of output channels where blocks are too few for the threads). Positions are
-the outer loop of the products, so every transformed filter is read once a block, in order.
+A task is a few tiles, or a block of them and a few panels of output channels where blocks are too few for the threads.
+Positions are the outer loop of the products, so every transformed filter is read once for the tiles done together, in
+order.
 """
 
 from __future__ import annotations
@@ -12,16 +13,27 @@ from functools import reduce
 
 from softneuro_cpu_numba.cook_toom import Matrix, Transform, small_vectors, transform
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
+from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
 from softneuro_cpu_numba.native import emitted
 
 ARGUMENTS = (
     *("x", "w", "bias", "residual", "y", "starts"),
     *("height", "width", "channels", "top", "left", "rows", "columns", "out_channels"),
-    *("tiles_y", "tiles_x", "block", "blocks", "splits", "panels_per_split", "panels", "wide"),
+    *(
+        "tiles_y",
+        "tiles_x",
+        "row_tasks",
+        "rows_per_task",
+        "most_tasks",
+        "panel_tasks",
+        "panels_per_task",
+        "panels",
+        "wide",
+    ),
     *("ld_v", "position", "sums", "step_y", "step_x", "ld_y"),
 )
-"""Then p0 and p1. ``step_y`` and ``step_x`` are the dilations; ``block`` tiles a task, ``blocks`` of them an image;
+"""Then p0 and p1. ``step_y`` and ``step_x`` are the dilations; rows of a task are tiles, row tasks those of an image;
 ``ld_v`` and ``position`` are the floats between two tiles and two positions of the transformed input, ``sums`` between
 two positions of the products; ``rows`` and ``columns`` of what is written, less where it is pooled, ``ld_y`` floats a
 pixel."""
@@ -58,13 +70,12 @@ def winograd(
     vertical, horizontal = transform(*down), transform(*along)
     positions = vertical.size * horizontal.size
     starts = e.integers(a["starts"])
-    small = e.floats(e.scratch)
+    small = room(e)
     patch = e.at(small, small_vectors(vertical, horizontal) * e.lanes)
     data = e.at(patch, e.mul(a["channels"], vertical.pixels * horizontal.pixels))
     products = e.at(data, e.mul(a["position"], positions))
-    per_image = e.mul(a["blocks"], a["splits"])
     grid = e.mul(a["tiles_y"], a["tiles_x"])
-    tiles = e.mul(grid, a["step_y"], a["step_x"])
+    tiles_in_all = e.mul(grid, a["step_y"], a["step_x"])
 
     def place(number: Value, height: int, width: int) -> tuple[Value, Value]:
         """Row and column a tile begins at where it covers height x width pixels."""
@@ -78,11 +89,11 @@ def winograd(
         """How many of a tile's ``side`` results lie inside."""
         return e.smaller(side, e.b.sdiv(e.add(e.sub(size, begin), e.sub(step, 1)), step))
 
-    def task(number: Value) -> None:
-        image, rest = e.divmod(number, per_image)
-        block, split = e.divmod(rest, a["splits"])
-        first = e.mul(block, a["block"])
-        count = e.smaller(a["block"], e.sub(tiles, first))
+    def tasks(number: Value, many: Value, broad: Value) -> None:
+        block, split = e.divmod(number, a["panel_tasks"])
+        image, stretch = e.divmod(block, a["row_tasks"])
+        first = e.mul(stretch, a["rows_per_task"])
+        count = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(tiles_in_all, first))
         x_image = e.at(x, e.mul(image, a["height"], a["width"], a["channels"]))
 
         def forward(tile: Value) -> None:
@@ -98,9 +109,9 @@ def winograd(
 
             e.loop(a["channels"], lanes, step=e.lanes)
 
-        e.loop(count, forward)
-        begin = e.mul(split, a["panels_per_split"])
-        end = e.smaller(e.add(begin, a["panels_per_split"]), a["panels"])
+        once(e, block, lambda: e.loop(count, forward))
+        begin = e.mul(split, a["panels_per_task"])
+        end = e.smaller(e.add(begin, e.mul(broad, a["panels_per_task"])), a["panels"])
         middle = e.smaller(e.larger(begin, a["wide"]), end)
 
         def position(p: Value) -> None:
@@ -173,7 +184,7 @@ def winograd(
 
         e.loop(count, back)
 
-    e.loop(e.end, task, first=e.begin)
+    neighbours(e, a["row_tasks"], a["panel_tasks"], a["most_tasks"], tasks)
 
 
 def _columns(e: Emitter, a: dict[str, Value], vectors: int) -> Value:

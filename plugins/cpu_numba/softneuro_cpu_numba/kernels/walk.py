@@ -1,9 +1,9 @@
 """Walkers over a table of native steps: alone on the calling thread, or shared with a crew of workers.
 
-A row of the table is (kernel address, args address, tasks, chunk). Two words a step, each on its own cache line, are
-shared: ``next`` = generation << 32 | first task not yet taken, ``done`` = generation << 32 | tasks finished. A step is
-over when its tasks are done, not when every thread came by: a thread that comes late takes what is left or, finding
-another generation, nothing. So a run never waits for a sleeping thread.
+A row of the table is (kernel address, args address, tasks, fewest tasks taken at once). Two words a step, each on its
+own cache line, are shared: ``next`` = generation << 32 | first task not yet taken, ``done`` = generation << 32 | tasks
+finished. A step is over when its tasks are done, not when every thread came by: a thread that comes late takes what is
+left or, finding another generation, nothing. So a run never waits for a sleeping thread.
 
 The crew's words (see :data:`POST` and behind): a leader opens a walk by setting ``POST`` to an odd number, its
 generation, and closes it by adding one. A worker that sees an odd number announces in ``HOLDS`` which walk it is about
@@ -111,17 +111,23 @@ def pause(typing_context: Any) -> Any:
 
 @njit
 def walk(args: Any, generation: Any, place: Any) -> None:
-    """Goes through the steps of the walk at address ``args``, taking chunks of tasks from each.
+    """Goes through the steps of the walk at address ``args``, taking some of each one's tasks after the other.
 
-    ``args``: steps, table address, state address, yield address, each place's scratch address.
+    A thread takes its share of half of what is left (guided self-scheduling: Polychronopoulos and Kuck, IEEE Trans.
+    Computers 1987): much while there is much, since neighbouring tasks are done as one, and little at the end, since
+    cores of a shared machine are not equally fast from one moment to the next.
+
+    ``args``: steps, table address, state address, yield address, threads, each place's scratch address.
     """
     words = i64(args)
-    table, state, rest, scratch = i64(words[1]), words[2], words[3], words[4 + place]
+    table, state, rest, threads, scratch = i64(words[1]), words[2], words[3], words[4], words[5 + place]
     for step in range(words[0]):
         row = 4 * step
-        address, step_args, tasks, chunk = table[row], table[row + 1], table[row + 2], table[row + 3]
+        address, step_args, tasks, fewest = table[row], table[row + 1], table[row + 2], table[row + 3]
         upcoming = state + step * STEP_BYTES
         done = upcoming + STEP_BYTES // 2
+        finished = 0
+        i64(scratch)[0] = 0
         while True:
             word = atomic_load(upcoming)
             if word >> 32 != generation:
@@ -129,10 +135,12 @@ def walk(args: Any, generation: Any, place: Any) -> None:
             first = word & 0xFFFFFFFF
             if first >= tasks:
                 break
-            last = min(first + chunk, tasks)
+            last = min(first + max(fewest, (tasks - first) // (2 * threads)), tasks)
             if atomic_swap_if(upcoming, word, (generation << 32) | last):
                 invoke(address, step_args, first, last, scratch)
-                atomic_add(done, last - first)
+                finished += last - first
+        if finished != 0:
+            atomic_add(done, finished)
         over, spins = (generation << 32) | tasks, 0
         while True:
             word = atomic_load(done)
@@ -171,6 +179,7 @@ def alone():
         table = i64(args[1])
         for step in range(args[0]):
             row = 4 * step
+            i64(scratch)[0] = 0
             invoke(table[row], table[row + 1], 0, table[row + 2], scratch)
 
     return run

@@ -1,0 +1,95 @@
+"""Layers between grids: what reads integers and, perhaps bounded, becomes integers again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from softneuro_core.epilogue import ACTIVATIONS
+from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout, TensorSpec
+from softneuro_qint8.numbers import Bounded, Grid, bounded, grid_of
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Between:
+    """[DequantizeLinear ...] + main [+ Add of a constant] [+ Relu or Clip] + QuantizeLinear, taken apart.
+
+    ``computed`` is what the main layer reads that is no constant, ``sources`` are the grids of that, ``places`` where
+    each stands among the region's inputs; all by position in the main layer.
+    """
+
+    main: Layer
+    computed: tuple[Value, ...]
+    sources: tuple[Grid, ...]
+    places: tuple[int, ...]
+    result: Bounded
+    bias: np.ndarray | None
+
+    def specs(self, layouts: Iterable[Layout], out: Layout) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+        """Of the region's inputs (every one of them a source), each in its layout, and of its output."""
+        grids = dict(zip(self.places, self.sources, strict=True))
+        ins = [TensorSpec("cpu", grids[i].dtype, layout) for i, layout in enumerate(layouts)]
+        return tuple(ins), (TensorSpec("cpu", self.result.grid.dtype, out),)
+
+
+def between_grids(
+    graph: Graph, exit: Layer, mains: Collection[str], added: bool = False
+) -> Iterator[tuple[Layer, ...]]:
+    """The region of a main layer before the QuantizeLinear ``exit``; ``added``: an Add of a constant may follow it."""
+    layer = producer(graph, exit.inputs[0]) if exit.op == "QuantizeLinear" else None
+    tail = [exit]
+    if layer is not None and layer.op in ACTIVATIONS and layer.op not in mains:
+        tail, layer = [layer, *tail], producer(graph, layer.inputs[0])
+    if layer is not None and layer.op == "Add" and added and any(v.is_constant for v in layer.operands):
+        computed = [v for v in layer.operands if not v.is_constant]
+        tail, layer = [layer, *tail], producer(graph, computed[0]) if computed else None
+    if layer is not None and layer.op in mains:
+        yield with_dequantised(graph, layer, tail)
+
+
+def with_dequantised(graph: Graph, main: Layer, tail: Iterable[Layer]) -> tuple[Layer, ...]:
+    """Main layer and tail with every DequantizeLinear in front that nobody else reads. Those that others read, too,
+    are ``cpu/keep_integers``."""
+    makers = [producer(graph, v) for v in main.operands]
+    mine = [m for m in makers if m is not None and m.op == "DequantizeLinear" and _is_private(graph, m, main)]
+    return (*sorted(dict.fromkeys(mine), key=graph.index.__getitem__), main, *tail)
+
+
+def _is_private(graph: Graph, maker: Layer, user: Layer) -> bool:
+    value = maker.results[0]
+    return graph.consumers.get(value) == (user,) and value not in graph.outputs and value not in user.captures
+
+
+def read_between(region: Region) -> Between | None:
+    """The parts of a region that :func:`between_grids` gave, None where it is not computed in integers."""
+    main, *tail, last = (layer for layer in region.layers if layer.op != "DequantizeLinear")
+    grid = grid_of(last.results[0])
+    add = tail.pop(0) if tail and tail[0].op == "Add" else None
+    result = None if grid is None else bounded(grid, tail[0] if tail else None)
+    read = [v for v in main.operands if not v.is_constant]
+    sources = [grid_of(v) for v in read]
+    made = {layer.results[0]: layer.inputs[0] for layer in region.layers if layer.op == "DequantizeLinear"}
+    places = [region.inputs.index(made.get(v) or v) for v in read]
+    if result is None or None in sources or set(range(len(region.inputs))) != set(places):
+        return None
+    if not all(is_plain(v) and v.dtype is FLOAT32 for v in (*read, *main.results)):
+        return None
+    bias = None if add is None else next((v.data for v in add.operands if v.data is not None), None)
+    grids = tuple(grid for grid in sources if grid is not None)
+    return Between(main, tuple(read), grids, tuple(places), result, bias)
+
+
+def is_plain(value: Value) -> bool:
+    """Whether the shape is known and not empty."""
+    return value.is_static and 0 not in value.static_shape
+
+
+def layouts_of(value: Value) -> tuple[Layout, ...]:
+    return (NHWC, NCHW) if len(value.static_shape) >= 3 else (NCHW,)
+
+
+def producer(graph: Graph, value: Value | None) -> Layer | None:
+    return None if value is None else graph.producers.get(value)

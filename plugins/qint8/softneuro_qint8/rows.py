@@ -1,0 +1,113 @@
+"""What ``emit.rows`` is given: panels of weight pairs, tasks, the band's geometry. Conv, Gemm and MatMul share it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from softneuro_cpu_numba.band_shape import BandShape
+from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
+from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Tiles, best_tile, cut
+from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
+from softneuro_cpu_numba.windows import Window
+
+from softneuro_core.device import Target
+from softneuro_qint8.numbers import Requantise
+
+BLOCK_BYTES = 128 << 10
+"""Copied rows of a task: they stay in the second-level cache beside a panel of weights."""
+STREAMED_PIXELS = 2
+"""Most pixels for which weights are kept in 8 bits and widened whenever they are read: one instruction a vector."""
+SPREAD = (1, 3, 7)
+"""Odd numbers of channels of which a vector holds whole pixels once they are even."""
+TILES: Tiles = {
+    "avx512": ((8, 3), (12, 2)),
+    "avx2": ((6, 2),),  # 4 by 3 spills
+    "sse": ((4, 2),),  # without broadcasting loads a pair needs a register of its own
+    "neon": ((4, 3), (4, 2)),
+}
+"""Tiles (pixels, vectors of output channels) that keep sums and factors in registers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IntegerRows:
+    """y[pixel, group * N + n] = requantise(windows(x - zero) @ weights[group]), NHWC or a matrix."""
+
+    window: Window
+    weights: np.ndarray  # int16 (groups, taps, channels of a group, N), perhaps a view
+    finish: Requantise | None
+    zero: np.ndarray | In
+    """The input's zero point (one element of its type), or which input holds it."""
+    signed: bool
+    result: str = "rounded"
+
+    def kernel(self, target: Target) -> NativeKernel:
+        """The prepared step; packs the weights."""
+        isa, lanes, window = isa_of(target), lanes_of(target), self.window
+        groups, taps, channels, n = self.weights.shape
+        tile = best_tile(target, window.batch * window.pixels, n, TILES)
+        panels, band = cut(n, tile[1], lanes), BandShape.of(window, channels + channels % 2)
+        stretch, panel_stretch = self._stretches(band, target, len(panels.starts))
+        row_tasks, panel_tasks = -(-window.out[0] // stretch), -(-len(panels.starts) // panel_stretch)
+        stored = "int8" if self._is_streamed and np.abs(self.weights).max(initial=0) < 128 else "int16"
+        together, odd = groups == 1 and band.take == (1, 1), channels % 2
+        address = emitted_address(
+            *("softneuro_qint8.emit.rows", "rows", isa),
+            pieces=tuple(range(tile[0], 0, -1)),
+            vectors=tile[1],
+            narrow_pieces=NARROW_ROWS if tile[0] > 1 else (1,),
+            source="runs" if together and (not odd or channels in SPREAD) else "pixels",
+            odd=channels if together and odd and channels in SPREAD else 0,
+            signed=self.signed,
+            result=self.result,
+            masked=n < lanes,
+            stored=stored,
+            rounding=(True, False) if self.finish is None else self.finish.target.finish,
+        )
+        run, run_offsets = band.runs()
+        factors, shifts = (None, None) if self.finish is None else (self.finish.factors, self.finish.shifts)
+        args: list[Argument] = [
+            *(In(0), self.zero if isinstance(self.zero, In) else aligned(self.zero.reshape(1))),
+            *(_packed(self.weights.astype(stored), band.channels, panels), _by_panel(panels, groups, factors)),
+            *(_by_panel(panels, groups, shifts), Out(0), aligned(np.array(panels.starts, np.int64))),
+            *(row_tasks, panel_tasks, stretch, panel_stretch, *window.out),
+            *(window.channels * window.size[0] * window.size[1], groups, channels, band.channels, n, groups * n),
+            *(panels.wide, len(panels.starts), taps * band.channels // 2, run // 2, len(run_offsets)),
+            *(aligned(run_offsets), aligned(band.offsets(stretch))),
+            *((0, 0, 0) if self.finish is None else self.finish.target.words),
+            *band.words((window.channels * window.size[1], window.channels, 1)),
+        ]
+        tasks = window.batch * groups * row_tasks * panel_tasks
+        return NativeKernel(address, tuple(args), tasks, 2 * band.elements(stretch))
+
+    @property
+    def _is_streamed(self) -> bool:
+        """Whether reading the weights is the work: they are used for a few pixels only."""
+        return self.window.batch * self.window.pixels <= STREAMED_PIXELS
+
+    def _stretches(self, band: BandShape, target: Target, panels: int) -> tuple[int, int]:
+        """Output rows and panels of one task."""
+        rows, others = self.window.out[0], self.window.batch * len(self.weights)
+        most = next((n for n in range(rows, 1, -1) if 2 * band.elements(n) <= BLOCK_BYTES), 1)
+        stretch = split(rows, 1, most, others, target.threads)
+        tasks = others * -(-rows // stretch)
+        enough = target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads
+        return stretch, panels if enough else split(panels, 1, panels, tasks, target.threads)
+
+
+def _packed(weights: np.ndarray, even: int, panels: Panels) -> np.ndarray:
+    """[group][panel][pair][column][2], zeros where there are no channels: panels of words of two."""
+    groups, taps, channels, n = weights.shape
+    pairs = np.zeros((groups, taps, even // 2, n, 2), weights.dtype)
+    whole = channels // 2
+    pairs[:, :, :whole, :, 0] = weights[:, :, 0 : 2 * whole : 2]
+    pairs[:, :, :whole, :, 1] = weights[:, :, 1 : 2 * whole : 2]
+    if channels % 2:
+        pairs[:, :, -1, :, 0] = weights[:, :, -1]
+    word = "int32" if weights.dtype.itemsize == 2 else "int16"
+    return panels.pack(pairs.view(word)[..., 0], word)
+
+
+def _by_panel(panels: Panels, groups: int, numbers: np.ndarray | None) -> np.ndarray | None:
+    return None if numbers is None else panels.pack(numbers.reshape(groups, 1, -1))
