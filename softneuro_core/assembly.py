@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from softneuro_core.candidates import Request
 from softneuro_core.catalog import Catalog
 from softneuro_core.graph import Graph
+from softneuro_core.grids import grids_of
 from softneuro_core.plan import AdapterStep, Plan, fingerprint
-from softneuro_core.selection import Formulation, plan_steps
+from softneuro_core.selection import Formulation, chosen_candidates, plan_steps
 from softneuro_core.spec import OBJECT
 from softneuro_core.tuner import Selection
 from softneuro_core.versions import library_versions
@@ -52,7 +53,20 @@ def assemble(
         notes=tuple(notes),
         request=(request or Request()).to_json(),
         predictions={"isolated_us": selection.time_ns / 1000},
+        grids=_grids_used(form, selection),
     )
+
+
+def _grids_used(form: Formulation, selection: Selection) -> dict[str, tuple[float, int, str]]:
+    """Of the values some step stores rounded, though the model does not."""
+    every = grids_of(form.graph)
+    used = set()
+    for candidate in chosen_candidates(form, selection):
+        region, offer = candidate.region, candidate.offer
+        for value, spec in zip(region.inputs + region.outputs, offer.inputs + offer.outputs, strict=True):
+            if value.name in every and spec.dtype.name == every[value.name][2]:
+                used.add(value.name)
+    return {name: every[name] for name in sorted(used)}
 
 
 def plan_bodies(graph: Graph, make: Callable[[Graph, str], Plan]) -> dict[str, Plan]:

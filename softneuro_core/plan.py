@@ -89,6 +89,8 @@ class Plan:
     notes: tuple[str, ...] = ()
     request: Mapping[str, Any] = field(default_factory=dict)
     """What the user asked for: allow, accuracy, force, forbid, limits; ``tune --from`` asks it again."""
+    grids: Mapping[str, tuple[float, int, str]] = field(default_factory=dict)
+    """Scale, zero point and integer dtype of real values the plan stores rounded, or may: ``softneuro_core.grids``."""
     predictions: Mapping[str, float] = field(default_factory=dict)
     """``isolated_us`` from costs measured alone, ``in_situ_us`` the sum of step times seen in the whole plan,
     ``whole_us`` the median and ``best_us`` the fastest of whole runs in the tuner's worker."""
@@ -160,6 +162,9 @@ def _lines(plan: Plan, depth: int) -> Iterable[str]:
         yield entry(key, getattr(plan, key))
     yield f'{pad}"routines": ' + _block([entry(k, v).strip() for k, v in sorted(plan.routines.items())], depth, "{}")
     yield f'{pad}"steps": ' + _block([json.dumps(_step_json(s)) for s in plan.steps], depth, "[]")
+    if plan.grids:
+        rows = [json.dumps({name: list(numbers)})[1:-1] for name, numbers in sorted(plan.grids.items())]
+        yield f'{pad}"grids": ' + _block(rows, depth, "{}")
     bodies = [
         json.dumps(key) + ": " + _block([x.strip() for x in _lines(body, depth + 2)], depth + 1, "{}")
         for key, body in sorted(plan.bodies.items())
@@ -195,6 +200,7 @@ def _plan_from(data: dict[str, Any]) -> Plan:
         notes=tuple(map(str, data["notes"])),
         request=dict(data["request"]),
         predictions={str(k): float(v) for k, v in data["predictions"].items()},
+        grids={str(k): (float(s), int(z), str(d)) for k, (s, z, d) in data.get("grids", {}).items()},
     )
 
 

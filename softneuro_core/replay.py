@@ -13,6 +13,7 @@ from softneuro_core.descriptor import parse
 from softneuro_core.device import usable_cores
 from softneuro_core.errors import InputError, PlanError
 from softneuro_core.graph import Graph
+from softneuro_core.grids import restore_grids
 from softneuro_core.plan import KernelStep, Plan, fingerprint
 from softneuro_core.selection import Price, Prices, formulate
 from softneuro_core.tuner.exact import ExactTuner
@@ -30,9 +31,11 @@ class ModelMismatch(PlanError):
 
 
 def check_plan(graph: Graph, plan: Plan, catalog: Catalog) -> list[str]:
-    """Raises :class:`PlanError` for a difference that changes results or legality; returns notes on what only changes
-    speed. (Whether each step is still offered is checked when it is prepared.)"""
+    """Lays the plan's grids over the graph. Raises :class:`PlanError` for a difference that changes results or
+    legality; returns notes on what only changes speed. (Whether each step is still offered is checked when it is
+    prepared.)"""
     check_same_model(graph, plan)
+    restore_grids(graph, plan.grids)
     if dict(plan.shapes) != shapes_of(graph):
         raise PlanError(
             f"the plan is for input shapes {dict(plan.shapes)}, the model has {shapes_of(graph)}",
@@ -117,6 +120,7 @@ def _machine_notes(plan: Plan, catalog: Catalog) -> list[str]:
 
 def transfer(graph: Graph, plan: Plan, catalog: Catalog, threads: int) -> Plan:
     """The plan's choices on another shape, or with routines missing: kept wherever they are legal."""
+    restore_grids(graph, plan.grids)
     asked = Request.from_json(plan.request)
     bans = tuple(ban for ban in asked.forbid if _stands(ban, graph))
     request = replace(asked, force=(), limits={}, forbid=bans)  # bans and accuracy still hold

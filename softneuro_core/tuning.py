@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,7 +43,7 @@ class Tuned:
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
+class Task:
     """Everything one tuning needs besides the graph; bodies of control flow share it."""
 
     catalog: Catalog
@@ -111,32 +112,46 @@ def tune_fully(
         raise InputError(
             f"input {name!r} has free dimensions {shape}", file=graph.name, remedy="load with shapes={...} (--shape)"
         )
-    own_database = database is None
-    progress = progress or Silent()
-    if database is None:
-        database = CostDatabase(on_note=progress.note)
-    task = _Task(
-        catalog or load_plugins(),
-        thread_count(threads, usable_cores()),
-        request,
-        None if budget_s is None else time.monotonic() + budget_s,
-        budget_s is None or budget_s > 0,
-        database,
-        tuner or ExactTuner(),
-        progress,
-    )
-    try:
+    with task_of(request, threads, budget_s, progress, catalog, database, tuner) as task:
         if max_mem_bytes is None:
             return _tune(graph, task, sample)
         again = lambda tighter: _tune(graph, replace(task, request=tighter), sample)  # noqa: E731
         tuned, notes = tune_within(max_mem_bytes, graph, task.catalog, request, again)
         return replace(tuned, plan=tuned.plan.with_notes(*notes))
+
+
+@contextmanager
+def task_of(
+    request: Request,
+    threads: int | None = None,
+    budget_s: float | None = None,
+    progress: Progress | None = None,
+    catalog: Catalog | None = None,
+    database: CostDatabase | None = None,
+    tuner: Tuner | None = None,
+) -> Iterator[Task]:
+    """A tuning's circumstances, with what is not given as :func:`tune` has it; a database opened here is closed."""
+    progress = progress or Silent()
+    own = CostDatabase(on_note=progress.note) if database is None else None
+    known = own if database is None else database
+    assert known is not None
+    try:
+        yield Task(
+            catalog or load_plugins(),
+            thread_count(threads, usable_cores()),
+            request,
+            None if budget_s is None else time.monotonic() + budget_s,
+            budget_s is None or budget_s > 0,
+            known,
+            tuner or ExactTuner(),
+            progress,
+        )
     finally:
-        if own_database:
-            database.close()
+        if own is not None:
+            own.close()
 
 
-def _tune(graph: Graph, task: _Task, sample: Mapping[str, Any] | None) -> Tuned:
+def _tune(graph: Graph, task: Task, sample: Mapping[str, Any] | None) -> Tuned:
     found = enumerate_candidates(graph, task.catalog, task.threads, task.request)
     with Pricing(
         found, task.catalog, task.threads, task.database, task.progress, sample, task.request.clocks, task.measure
@@ -146,17 +161,17 @@ def _tune(graph: Graph, task: _Task, sample: Mapping[str, Any] | None) -> Tuned:
         bodies = _tune_bodies(graph, task, pricing)
         plans = {key: tuned.plan for key, tuned in bodies.items()}
         prices = pricing.prices({key: _price_of(tuned) for key, tuned in bodies.items()})
-        tuned = _select(found, prices, task, plans, bodies)
+        tuned = select_plan(found, prices, task, plans, bodies)
         if task.measure and not _is_over(task):
-            tuned = _settle_in_place(found, prices, task, tuned, pricing)
+            tuned = settle_in_place(found, prices, task, tuned, pricing)
     return tuned
 
 
-def _is_over(task: _Task) -> bool:
+def _is_over(task: Task) -> bool:
     return task.deadline is not None and time.monotonic() >= task.deadline
 
 
-def _tune_bodies(graph: Graph, task: _Task, pricing: Pricing) -> dict[str, Tuned]:
+def _tune_bodies(graph: Graph, task: Task, pricing: Pricing) -> dict[str, Tuned]:
     """Bodies of control flow are graphs of their own, tuned after it on the values it hands them."""
     request = replace(task.request, force=(), forbid=tuple(f for f in task.request.forbid if "@" not in f), limits={})
     return {
@@ -175,8 +190,8 @@ def _price_of(body: Tuned) -> Price:
     return Price(round(body.plan.predicted_us * 1000), nbytes, error, "bodies")
 
 
-def _select(
-    found: Candidates, prices: Prices, task: _Task, plans: Mapping[str, Plan], bodies: Mapping[str, Tuned]
+def select_plan(
+    found: Candidates, prices: Prices, task: Task, plans: Mapping[str, Plan], bodies: Mapping[str, Tuned]
 ) -> Tuned:
     form = formulate(found, prices, task.catalog, task.request)
     try:
@@ -194,7 +209,7 @@ def explain_infeasible(error: SelectionError, form: Formulation) -> SelectionErr
     return SelectionError(error.cause, file=form.graph.name, layer=layer, remedy=error.remedy)
 
 
-def _settle_in_place(found: Candidates, prices: Prices, task: _Task, first: Tuned, pricing: Pricing) -> Tuned:
+def settle_in_place(found: Candidates, prices: Prices, task: Task, first: Tuned, pricing: Pricing) -> Tuned:
     """Decision 5: run the plan whole; where a step disagrees with its isolated time, correct all its like and select
     again, at most four rounds, never back to a plan already tried. The one with the fastest whole run is kept."""
     tried: dict[str, Tuned] = {}
@@ -210,7 +225,7 @@ def _settle_in_place(found: Candidates, prices: Prices, task: _Task, first: Tune
         if not fresh or _is_over(task):
             break
         ratios |= fresh
-        current = _select(found, corrected(prices, ratios), task, first.plan.bodies, first.bodies)
+        current = select_plan(found, corrected(prices, ratios), task, first.plan.bodies, first.bodies)
         if choice(current.plan) in tried:
             break
     return min(tried.values(), key=lambda t: t.plan.predictions["best_us"], default=first)

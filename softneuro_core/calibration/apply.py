@@ -13,6 +13,7 @@ from softneuro_core.calibration.collect import observed
 from softneuro_core.calibration.ranges import Ranges
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph, Value
+from softneuro_core.grids import lay_weights
 from softneuro_core.plan import fingerprint
 from softneuro_core.spec import QParams
 
@@ -24,7 +25,7 @@ MOVERS = frozenset(
 
 
 def lay_grids(graph: Graph, ranges: Ranges) -> Graph:
-    """The same graph, its float values given scale and zero point (uint8, asymmetric).
+    """The same graph, its float values given scale and zero point (uint8, asymmetric), its weights scales by channel.
 
     What only moves numbers shares one grid over all of them. Raises :class:`InputError` for ranges of another model.
     """
@@ -33,6 +34,7 @@ def lay_grids(graph: Graph, ranges: Ranges) -> Graph:
         if ranges.model.get(part) != mine[part]:
             cause = f"the ranges are of a model with other {what}"
             raise InputError(cause, file=graph.name, remedy="run softneuro calibrate on this one")
+    lay_weights(graph)
     for group in _sharing(graph):
         known = [ranges.values[value.name] for value in group if value.name in ranges.values]
         numbers = grid_over(min(low for low, _ in known), max(high for _, high in known)) if known else None

@@ -8,9 +8,13 @@ from typing import Any
 
 import click
 
+from softneuro_core.accuracy.bounded import Bounded, tune_bounded
+from softneuro_core.calibration.apply import lay_grids
+from softneuro_core.calibration.ranges import Ranges
 from softneuro_core.candidates import Request
 from softneuro_core.catalog import Catalog, load_plugins
 from softneuro_core.cli import bench, feeds, options, output
+from softneuro_core.cli.bounded import BoundAsked, bound_options, show_bounded, write_front
 from softneuro_core.cli.models import fixed
 from softneuro_core.cli.progress import make_progress
 from softneuro_core.descriptor import parse_all
@@ -18,11 +22,12 @@ from softneuro_core.errors import SelectionError, SoftneuroError
 from softneuro_core.graph import Graph
 from softneuro_core.importer import load
 from softneuro_core.plan import AdapterStep, Plan
+from softneuro_core.progress import Progress
 from softneuro_core.report.explanation import REFERENCE
 from softneuro_core.report.html import Measured, write_report
 from softneuro_core.report.text import plan_summary
 from softneuro_core.session import Session
-from softneuro_core.tuning import Tuned, tune_fully
+from softneuro_core.tuning import Tuned, task_of, tune_fully
 
 MEASURE_S = 1.0
 
@@ -66,6 +71,7 @@ class Asked:
 @click.option("--from", "from_path", metavar="PLAN", help="Renew this plan: same request, shapes and threads.")
 @click.option("--report", "report_path", metavar="OUT.html", help="Write a page that shows the plan and its reasons.")
 @options.max_mem_option
+@bound_options
 @options.json_option
 def command(
     model: str,
@@ -86,12 +92,17 @@ def command(
     report_path: str | None,
     max_mem: str | None,
     as_json: bool,
+    **bound: str | None,
 ) -> None:
     """Measure every routine for every layer here, choose the fastest plan, prove it, save it.
 
     What was measured before is not measured again; Ctrl-C loses nothing.
+
+    With --calibration, --data and --max-drop layers may be computed in integers where that is faster, as long as the
+    metric holds on the data.
     """
-    output.check_targets(out, report_path)
+    asked_bound = BoundAsked(**bound)
+    output.check_targets(out, report_path, asked_bound.front)
     max_mem_bytes = options.parse_size(max_mem)
     before = Plan.load(from_path) if from_path else None
     asked = Asked(allow, accuracy, force, forbid, limits, clocks)
@@ -104,9 +115,15 @@ def command(
     graph = fixed(graph, catalog, shapes, known)
     with make_progress() as progress:
         threads = threads or (before.threads if before else None)
-        tuned = tune_fully(
-            graph, request, threads, budget_s, given or None, progress, catalog, max_mem_bytes=max_mem_bytes
-        )
+        if asked_bound.is_asked:
+            tuned, found = _tune_bounded(
+                graph, request, asked_bound, threads, budget_s, given, image, progress, catalog
+            )
+        else:
+            found = None
+            tuned = tune_fully(
+                graph, request, threads, budget_s, given or None, progress, catalog, max_mem_bytes=max_mem_bytes
+            )
     _tell_problems(tuned)
     if forbid_fallback:
         check_fallback(tuned.plan, request)
@@ -115,14 +132,38 @@ def command(
     if report_path:
         measured = _measure(tuned, graph, catalog, given)
         write_report(report_path, tuned, catalog, measured=measured)
+    if found is not None and asked_bound.front:
+        write_front(found, asked_bound.front)
     if as_json:
         click.echo(tuned.plan.to_json())
         return
+    if found is not None:
+        show_bounded(found)
     output.say(plan_summary(tuned.plan))
-    for path in (p for p in (out, report_path) if p):
+    for path in (p for p in (out, report_path, asked_bound.front) if p):
         output.say(f"written: {path}")
     if not out:
         output.note("the plan is not saved: -o PLAN keeps it")
+
+
+def _tune_bounded(
+    graph: Graph,
+    request: Request,
+    asked: BoundAsked,
+    threads: int | None,
+    budget_s: float | None,
+    given: Mapping[str, Any],
+    image: str | None,
+    progress: Progress,
+    catalog: Catalog,
+) -> tuple[Tuned, Bounded]:
+    """Within the bound; measured on the data's first sample where no input is given."""
+    assert asked.ranges is not None
+    lay_grids(graph, Ranges.load(asked.ranges))
+    samples, metric = asked.samples(graph, image), asked.measure()
+    with task_of(request, threads, budget_s, progress, catalog) as task:
+        found = tune_bounded(graph, request, samples, metric, asked.drop, task, given or samples[0])
+    return found.tuned, found
 
 
 def _measure(tuned: Tuned, graph: Graph, catalog: Catalog, given: Mapping[str, Any]) -> Measured | None:

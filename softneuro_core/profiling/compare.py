@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from softneuro_core.rig import is_quantised
+from softneuro_core.encoding import is_quantised
 
 REFERENCE_ERROR = {"float16": 2e-3, "bfloat16": 2e-2, "float32": 2e-6, "float64": 1e-12}
 """How far the reference itself may be from the truth, relative to its largest output, by the type it computes in."""

@@ -16,14 +16,15 @@ from softneuro_core.builtin.reference import evaluate
 from softneuro_core.candidates import resolve
 from softneuro_core.catalog import Catalog
 from softneuro_core.costs import Cost
+from softneuro_core.encoding import decode, encode, needs_quantising
 from softneuro_core.errors import PluginError, SoftneuroError
 from softneuro_core.graph import Graph, Region, Value
+from softneuro_core.grids import rounded_constants
 from softneuro_core.profiling import in_place
 from softneuro_core.profiling.compare import REFERENCE_ERROR
 from softneuro_core.profiling.keys import constants_nbytes
 from softneuro_core.profiling.measure import Case, Effort, measure
 from softneuro_core.profiling.values import Stored
-from softneuro_core.rig import decode, encode, needs_quantising
 from softneuro_core.routine import Adapter, Routine
 from softneuro_core.spec import OBJECT, TensorSpec
 
@@ -88,11 +89,13 @@ class Workbench:
     def _expected(
         self, message: Message, region: Region, operands: tuple[tuple[Value, TensorSpec], ...], arrays: list[Any]
     ) -> list[Any]:
-        """Reference results of what the kernel is really given: a quantised input is a rounded one."""
+        """Reference results of what the kernel is really given: a quantised input is a rounded one, and so are laid
+        constants then."""
         if not any(needs_quantising(*operand) for operand in operands):
             return [self.array(message, value) for value in region.outputs]
         given = [_rounded(array, *operand) for array, operand in zip(arrays, operands, strict=True)]
-        return evaluate(region, given, self.catalog.operators)
+        with rounded_constants(region):
+            return evaluate(region, given, self.catalog.operators)
 
     def adapter_case(self, message: Message) -> Case:
         """The case of an adapter job; raises :class:`PluginError` if the adapter refuses it here."""

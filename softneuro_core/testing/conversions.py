@@ -10,8 +10,8 @@ from itertools import product
 import numpy as np
 
 from softneuro_core.catalog import Catalog
+from softneuro_core.encoding import encode
 from softneuro_core.graph import Value
-from softneuro_core.rig import encode
 from softneuro_core.routine import Adapter
 from softneuro_core.spec import DType, Layout, QParams, TensorSpec
 from softneuro_core.testing.checks import run_checks

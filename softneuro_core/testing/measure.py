@@ -10,10 +10,10 @@ import ml_dtypes
 import numpy as np
 
 from softneuro_core.builtin.reference import evaluate
+from softneuro_core.encoding import encode
 from softneuro_core.errors import RunError, SoftneuroError
 from softneuro_core.graph import Value
 from softneuro_core.operators import Operator
-from softneuro_core.rig import encode
 from softneuro_core.spec import TensorSpec
 from softneuro_core.testing.case import Case
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from softneuro_core.device import Target
+from softneuro_core.encoding import decode, encode
 from softneuro_core.graph import Region, Value
 from softneuro_core.hookspecs import hookimpl
-from softneuro_core.rig import decode, encode
 from softneuro_core.routine import Adapter, FunctionKernel, Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT32, INT8, TensorSpec, host
 

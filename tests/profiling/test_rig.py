@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from softneuro_core.device import Buffer, Device, HostDevice, ObjectBuffer
+from softneuro_core.encoding import encode
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Value
-from softneuro_core.rig import Rig, copies_past_cache, encode, poison
+from softneuro_core.rig import Rig, copies_past_cache, poison
 from softneuro_core.routine import AnyBuffer, Call, FunctionKernel
 from softneuro_core.spec import DTYPES, FLOAT32, INT8, OBJECT, QParams, TensorSpec, host
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ def cases() -> Iterator[Case]:
     yield from _pools()
     yield from _elementwise()
     yield from _moves()
+    yield from _laid()
     yield from _sums()
 
 
@@ -77,6 +79,17 @@ class Sketch:
         name = f"y{len(self.nodes)}"
         self.nodes.append(helper.make_node(op, operands, [name], **attrs))
         return name
+
+    def laid(self, numbers: Numbers, *shape: int) -> str:
+        """A float graph input a plan may round; what the kit puts in lies on the grid, so that nothing is lost."""
+        name = self.on_grid(numbers, *shape)
+        self.qparams[name] = _qparams(numbers)
+        return name
+
+    def may_be_rounded(self, name: str, numbers: Numbers = UINT8) -> None:
+        """Of a result, and of all weights."""
+        self.qparams[name] = _qparams(numbers)
+        self.qparams |= {n: replace(q, on_grid=False) for n, q in self.qparams.items() if n in self.constants}
 
     def quantised(self, name: str, numbers: Numbers = INT8) -> None:
         made = self.layer("QuantizeLinear", name, *self._two(numbers))
@@ -234,6 +247,34 @@ def _moves() -> Iterator[Case]:
     made = Sketch()
     made.quantised(made.layer("Relu", made.layer("Reshape", made.real(SHIFTED, 6, 8), made.constant([3, 16]))), SHIFTED)
     yield made.case("qmove-reshape-relu")
+
+
+def _laid() -> Iterator[Case]:
+    """Layers of a float model whose values a plan may put on grids: there are no ways on and off them in the graph."""
+    made = Sketch()
+    conv = made.layer("Conv", made.laid(UINT8, 1, 9, 7, 6), made.weights(17, 9, 3, 3), made.bias(17), pads=[1] * 4)
+    made.may_be_rounded(made.layer("Relu", conv))
+    yield made.case("laid-conv-relu")
+    made = Sketch()
+    made.may_be_rounded(made.layer("Conv", made.laid(SHIFTED, 1, 24, 6, 5), made.weights(24, 1, 3, 3), group=24))
+    yield made.case("laid-depthwise")
+    made = Sketch()
+    made.may_be_rounded(made.layer("Gemm", made.laid(UINT8, 3, 40), made.weights(9, 40), made.bias(9), transB=1), INT8)
+    yield made.case("laid-gemm")
+    made = Sketch()
+    made.may_be_rounded(made.layer("Relu", made.layer("Add", made.laid(UINT8, 2, 17), made.laid(INT8, 2, 17))))
+    yield made.case("laid-add-relu")
+    made = Sketch()
+    made.may_be_rounded(made.layer("GlobalAveragePool", made.laid(UINT8, 1, 17, 6, 5)))
+    yield made.case("laid-pool")
+    for op in ("HardSwish", "Clip"):
+        made = Sketch()
+        bounds = [made.constant(np.float32(v)) for v in (-0.5, 1.2)] if op == "Clip" else []
+        made.may_be_rounded(made.layer(op, made.laid(SHIFTED, 2, 9, 5, 3), *bounds))
+        yield made.case(f"laid-{op.lower()}")
+    made = Sketch()
+    made.may_be_rounded(made.layer("Concat", made.laid(UINT8, 1, 8, 5, 3), made.laid(UINT8, 1, 4, 5, 3), axis=1))
+    yield made.case("laid-concat")
 
 
 def _sums() -> Iterator[Case]:

@@ -14,6 +14,7 @@ from softneuro_cpu_numba.windows import storage_strides
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.grids import is_laid
 from softneuro_core.routine import EXACT, Adapter, Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT32, NCHW, Layout, TensorSpec
 from softneuro_qint8.numbers import ONE_STEP, grid_of
@@ -93,6 +94,9 @@ def _layout(value: Value, result: Value, layout: Layout) -> Layout:
     return layout if len(value.static_shape) == len(result.static_shape) else NCHW
 
 
+HALF_STEP = 0.5 / 255
+
+
 class OntoGrid(Adapter):
     """A real value stored as float32 to integers, and its layout on the way. What lies on the grid loses nothing."""
 
@@ -100,6 +104,10 @@ class OntoGrid(Adapter):
 
     def accepts(self, src: TensorSpec, dst: TensorSpec, value: Value) -> bool:
         return _is_pair(src, dst, value)
+
+    def error(self, src: TensorSpec, dst: TensorSpec, value: Value) -> float:
+        """Half a step of all there are."""
+        return HALF_STEP if is_laid(value) else 0.0
 
     def prepare(self, src: TensorSpec, dst: TensorSpec, value: Value, target: Target) -> Kernel:
         grid = grid_of(value)

@@ -15,9 +15,9 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT32, TensorSpec
-from softneuro_qint8.numbers import ONE_STEP, Grid, grid_of
-from softneuro_qint8.regions import is_plain, layouts_of, producer
-from softneuro_qint8.tables import as_table, lookup_kernel, stored
+from softneuro_qint8.numbers import ONE_STEP, Bounded, Grid, grid_of
+from softneuro_qint8.regions import ends_on_laid_grid, is_plain, layouts_of, producer
+from softneuro_qint8.tables import as_table, lookup_kernel, quantised, stored
 
 UNARY = frozenset(
     "Abs Ceil Celu Clip Elu Erf Exp Floor Gelu HardSigmoid HardSwish LeakyRelu Log Mish Neg Reciprocal Relu Round "  # noqa: SIM905
@@ -25,11 +25,12 @@ UNARY = frozenset(
 )
 BINARY = frozenset("Add Div Max Min Mul Pow PRelu Sub".split())  # noqa: SIM905
 """With another side that is one number or the same grid."""
+WAYS = ("DequantizeLinear", "QuantizeLinear")
 MOST_LAYERS = 8
 
 
 class QFunction(Routine):
-    """[DequantizeLinear +] layers that compute each element from the same one of the input + QuantizeLinear.
+    """[DequantizeLinear +] layers that compute each element from the same one of the input [+ QuantizeLinear].
 
     The table holds what the reference makes of every stored number, whatever the layers are.
     """
@@ -37,7 +38,7 @@ class QFunction(Routine):
     name = "cpu/qfunction"
 
     def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
-        if exit.op == "QuantizeLinear":
+        if exit.op == "QuantizeLinear" or (exit.op in UNARY | BINARY and ends_on_laid_grid(exit)):
             yield _grown(graph, exit)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
@@ -56,6 +57,8 @@ class QFunction(Routine):
             every = (every.astype(np.float32) - np.float32(source.zero)) * np.float32(source.scale)
         with np.errstate(all="ignore"):
             results = RegionEvaluator(region)([every] * len(region.inputs))[0]
+        if region.outputs[0].dtype.is_float:
+            results = quantised(results, Bounded(found[1], *found[1].range))
         shape = region.outputs[0].static_shape
         strides = storage_strides(offer.outputs[0].layout, shape)
         block = Block(nest(shape, strides, strides), 0)
@@ -63,7 +66,7 @@ class QFunction(Routine):
 
 
 def _grown(graph: Graph, exit: Layer) -> tuple[Layer, ...]:
-    """The QuantizeLinear with the elementwise layers before it that feed only this tree, and a DequantizeLinear."""
+    """The last layer with the elementwise ones before it that feed only this tree, and a DequantizeLinear."""
     inside = {exit}
     queue = [exit]
     while queue:
@@ -89,7 +92,7 @@ def _grids(region: Region) -> tuple[Grid, Grid] | None:
     result = grid_of(y)
     if source is None or result is None or (first.op == "DequantizeLinear") == x.dtype.is_float:
         return None
-    numbers = (v for layer in region.layers[:-1] if layer.op != "DequantizeLinear" for v in layer.operands)
+    numbers = (v for layer in region.layers if layer.op not in WAYS for v in layer.operands)
     if not all(v.size == 1 if v.is_constant else v.shape == y.shape and v.dtype is FLOAT32 for v in numbers):
         return None
     return source, result

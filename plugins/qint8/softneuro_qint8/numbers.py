@@ -42,13 +42,13 @@ class Grid:
 
 
 def grid_of(value: Value | None) -> Grid | None:
-    """The grid a float value lies on or an integer value means, if it is one for the whole tensor."""
+    """The grid a real value lies on, or may be put on, or an integer value means, if it is one for the whole tensor."""
     if value is None or value.qparams is None or np.size(value.qparams.scale) != 1:
         return None
     zero = np.asarray(value.qparams.zero_point)
     if zero.dtype.name not in INTEGERS:
         return None
-    if not value.qparams.on_grid if value.dtype.is_float else value.dtype.name != zero.dtype.name:
+    if not value.dtype.is_float and value.dtype.name != zero.dtype.name:
         return None
     scale = float(np.asarray(value.qparams.scale, np.float32).reshape(-1)[0])
     if not 0 < scale < np.inf:
@@ -94,12 +94,14 @@ def bounded(grid: Grid, activation: Layer | None) -> Bounded | None:
 
 
 def weight_scales(weights: Value | None, axis: int) -> np.ndarray | None:
-    """The scale of each output channel (``axis`` counts them) of constant float32 weights on an 8-bit grid."""
+    """The scale of each output channel (``axis`` counts them) of constant float32 weights that lie on an 8-bit grid,
+    or may be rounded to it."""
     if weights is None or weights.qparams is None or weights.data is None or weights.dtype is not FLOAT32:
         return None
     numbers, rank = weights.qparams, len(weights.static_shape)
     scale = np.asarray(numbers.scale, np.float32).reshape(-1)
-    if not numbers.on_grid or np.asarray(numbers.zero_point).dtype.name not in INTEGERS or not np.all(scale > 0):
+    zero = np.asarray(numbers.zero_point)
+    if zero.dtype.name not in INTEGERS or not np.all(scale > 0) or (not numbers.on_grid and zero.any()):
         return None
     channels = weights.static_shape[axis]
     if scale.size > 1 and (scale.size != channels or numbers.axis is None or numbers.axis % rank != axis % rank):

@@ -1,4 +1,8 @@
-"""Layers between grids: what reads integers and, perhaps bounded, becomes integers again."""
+"""Layers between grids: what reads integers and, perhaps bounded, becomes integers again.
+
+In a quantised model the ways on and off a grid are layers; where only a plan may round, values have grids and no such
+layer stands between them.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,14 @@ import numpy as np
 
 from softneuro_core.epilogue import ACTIVATIONS
 from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.grids import is_laid
 from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout, TensorSpec
 from softneuro_qint8.numbers import Bounded, Grid, bounded, grid_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Between:
-    """[DequantizeLinear ...] + main [+ Add of a constant] [+ Relu or Clip] + QuantizeLinear, taken apart.
+    """[DequantizeLinear ...] + main [+ Add of a constant] [+ Relu or Clip] [+ QuantizeLinear], taken apart.
 
     ``computed`` is what the main layer reads that is no constant, ``sources`` are the grids of that, ``places`` where
     each stands among the region's inputs; all by position in the main layer.
@@ -38,9 +43,12 @@ class Between:
 def between_grids(
     graph: Graph, exit: Layer, mains: Collection[str], added: bool = False
 ) -> Iterator[tuple[Layer, ...]]:
-    """The region of a main layer before the QuantizeLinear ``exit``; ``added``: an Add of a constant may follow it."""
-    layer = producer(graph, exit.inputs[0]) if exit.op == "QuantizeLinear" else None
-    tail = [exit]
+    """The region of a main layer before the QuantizeLinear ``exit``, or that ends with ``exit`` where its result may
+    be put on a grid; ``added``: an Add of a constant may follow it."""
+    tail: list[Layer] = []
+    layer: Layer | None = exit if ends_on_laid_grid(exit) else None
+    if exit.op == "QuantizeLinear":
+        tail, layer = [exit], producer(graph, exit.inputs[0])
     if layer is not None and layer.op in ACTIVATIONS and layer.op not in mains:
         tail, layer = [layer, *tail], producer(graph, layer.inputs[0])
     if layer is not None and layer.op == "Add" and added and any(v.is_constant for v in layer.operands):
@@ -48,6 +56,11 @@ def between_grids(
         tail, layer = [layer, *tail], producer(graph, computed[0]) if computed else None
     if layer is not None and layer.op in mains:
         yield with_dequantised(graph, layer, tail)
+
+
+def ends_on_laid_grid(exit: Layer) -> bool:
+    """Whether a plan may put the one result of a layer on a grid."""
+    return len(exit.results) == 1 and is_laid(exit.results[0])
 
 
 def with_dequantised(graph: Graph, main: Layer, tail: Iterable[Layer]) -> tuple[Layer, ...]:
@@ -65,8 +78,9 @@ def _is_private(graph: Graph, maker: Layer, user: Layer) -> bool:
 
 def read_between(region: Region) -> Between | None:
     """The parts of a region that :func:`between_grids` gave, None where it is not computed in integers."""
-    main, *tail, last = (layer for layer in region.layers if layer.op != "DequantizeLinear")
-    grid = grid_of(last.results[0])
+    layers = [layer for layer in region.layers if layer.op != "DequantizeLinear"]
+    grid = grid_of(layers[-1].results[0])
+    main, *tail = layers[:-1] if layers[-1].op == "QuantizeLinear" else layers
     add = tail.pop(0) if tail and tail[0].op == "Add" else None
     result = None if grid is None else bounded(grid, tail[0] if tail else None)
     read = [v for v in main.operands if not v.is_constant]

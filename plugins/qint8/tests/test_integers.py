@@ -13,8 +13,9 @@ import softneuro_core as sn
 from softneuro_core.builtin.reference import RegionEvaluator
 from softneuro_core.catalog import load_plugins
 from softneuro_core.device import Target
+from softneuro_core.encoding import encode
 from softneuro_core.graph import Graph, Region, Value
-from softneuro_core.rig import Rig, encode
+from softneuro_core.rig import Rig
 
 node = helper.make_node
 CATALOG = load_plugins()

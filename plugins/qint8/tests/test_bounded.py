@@ -1,0 +1,150 @@
+"""Mixed precision within a bound: a small network calibrated, tuned, saved, loaded again; and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import TensorProto, helper, numpy_helper
+
+import softneuro_core as sn
+from softneuro_core.accuracy.bounded import Bounded, tune_bounded
+from softneuro_core.accuracy.metrics import METRICS
+from softneuro_core.accuracy.trial import outputs_of
+from softneuro_core.calibration.apply import lay_grids
+from softneuro_core.calibration.collect import calibrate
+from softneuro_core.candidates import Request
+from softneuro_core.catalog import load_plugins
+from softneuro_core.cli.root import cli
+from softneuro_core.costs import CostDatabase
+from softneuro_core.graph import Graph
+from softneuro_core.tuning import task_of
+
+CATALOG = load_plugins()
+RNG = np.random.default_rng(5)
+DATA = RNG.standard_normal((12, 1, 8, 16, 16)).astype(np.float32)
+
+
+def network() -> bytes:
+    """Conv, Relu, depthwise, HardSwish, Conv, Add, GlobalAveragePool, Flatten, Gemm."""
+    shapes = {"w1": (64, 8, 3, 3), "w2": (64, 1, 3, 3), "w3": (64, 64, 1, 1), "w4": (10, 64)}
+    he = {n: RNG.standard_normal(s) * np.sqrt(2 / np.prod(s[1:])) for n, s in shapes.items()}
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["c1"], "conv1", pads=[1] * 4),
+        helper.make_node("Relu", ["c1"], ["r1"], "relu1"),
+        helper.make_node("Conv", ["r1", "w2"], ["c2"], "depthwise", pads=[1] * 4, group=64),
+        helper.make_node("HardSwish", ["c2"], ["h"], "swish"),
+        helper.make_node("Conv", ["h", "w3"], ["c3"], "conv3"),
+        helper.make_node("Add", ["c3", "r1"], ["a"], "add"),
+        helper.make_node("GlobalAveragePool", ["a"], ["p"], "pool"),
+        helper.make_node("Flatten", ["p"], ["f"], "flatten"),
+        helper.make_node("Gemm", ["f", "w4"], ["y"], "fc", transB=1),
+    ]
+    stored = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in he.items()]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in (("x", [1, 8, 16, 16]), ("y", [1, 10]))]
+    graph = helper.make_graph(nodes, "small", ends[:1], ends[1:], stored)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(made)
+    return bytes(made.SerializeToString())
+
+
+MODEL = network()
+SAMPLES = [{"x": x} for x in DATA]
+
+
+def laid() -> Graph:
+    graph = sn.load(MODEL, catalog=CATALOG)
+    return lay_grids(
+        graph, calibrate(sn.load(MODEL, catalog=CATALOG), SAMPLES[:6], "minmax", threads=1, catalog=CATALOG)
+    )
+
+
+@pytest.fixture(scope="module")
+def database() -> CostDatabase:
+    return CostDatabase(":memory:")
+
+
+def tuned(database: CostDatabase, max_drop: float, graph: Graph | None = None) -> Bounded:
+    with task_of(Request(), 1, None, None, CATALOG, database) as task:
+        return tune_bounded(graph or laid(), Request(), SAMPLES[6:], METRICS["signal"], max_drop, task)
+
+
+@pytest.fixture(scope="module")
+def loose(database: CostDatabase) -> Bounded:
+    return tuned(database, 0.5)
+
+
+def test_every_point_is_a_plan_and_the_last_rounds_nothing(loose: Bounded) -> None:
+    assert len(loose.points) >= 2
+    *others, exact = loose.points
+    assert not exact.rounded_layers and exact.drop == 0.0
+    assert all(point.rounded_layers and point.drop > 0 for point in others)
+    predicted = [point.predicted_us for point in others]
+    assert predicted == sorted(predicted)
+    noise = [point.noise for point in others]
+    assert noise == sorted(noise, reverse=True), "what takes longer has less noise"
+
+
+def test_the_chosen_plan_is_the_fastest_that_holds_the_bound(loose: Bounded) -> None:
+    kept = [point for point in loose.points if point.drop <= loose.max_drop]
+    assert loose.chosen.us == min(point.us for point in kept)
+    assert any("are allowed" in note for note in loose.tuned.plan.notes)
+
+
+def test_noise_of_parts_adds_up_to_about_what_is_seen(loose: Bounded) -> None:
+    fastest = loose.points[0]
+    assert 0.2 < fastest.seen_noise / fastest.noise < 5
+
+
+def test_a_rounding_plan_runs_from_its_file_on_a_model_loaded_anew(loose: Bounded, tmp_path: Path) -> None:
+    rounding = loose.points[0].tuned.plan
+    assert rounding.grids
+    rounding.save(tmp_path / "plan.json")
+    again = sn.Plan.load(tmp_path / "plan.json")
+    assert again.grids == rounding.grids
+    made = sn.Session(MODEL, again, catalog=CATALOG).run(SAMPLES[0])
+    (here,) = outputs_of(laid(), rounding, SAMPLES[:1], CATALOG)
+    np.testing.assert_array_equal(made["y"], here["y"])
+
+
+def test_a_bound_of_nothing_keeps_float(database: CostDatabase) -> None:
+    found = tuned(database, 0.0)
+    assert not found.chosen.rounded_layers and not found.tuned.plan.grids
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(cli, [str(a) for a in arguments])
+
+
+def test_from_the_command_line(tmp_path: Path) -> None:
+    model, ranges, front = tmp_path / "m.onnx", tmp_path / "r.json", tmp_path / "front.json"
+    model.write_bytes(MODEL)
+    np.save(tmp_path / "seen.npy", DATA[:6, 0])
+    np.savez(tmp_path / "unseen.npz", x=DATA[6:, 0], labels=np.zeros(6, np.int64))
+    assert run("calibrate", model, "--data", tmp_path / "seen.npy", "-o", ranges, "-t", 1).exit_code == 0
+    bound = ("--calibration", ranges, "--data", tmp_path / "unseen.npz", "--max-drop", "50%", "--metric", "signal")
+    made = run("tune", model, *bound, "-t", 1, "--pareto", front, "-o", tmp_path / "p.json")
+    assert made.exit_code == 0, made.output
+    assert "drop of signal" in made.stdout and "noisiest on their grids" in made.stdout and "chosen" in made.stdout
+    told = json.loads(front.read_text())
+    assert told["samples"] == 6 and told["front"][-1]["rounded_layers"] == []
+    assert run("tune", model, *bound, "-t", 1, "--pareto", tmp_path / "front.svg").exit_code == 0
+    assert (tmp_path / "front.svg").read_text().count("<circle") == len(told["front"])
+
+
+@pytest.mark.parametrize(
+    "options, complaint",
+    [
+        (["--calibration", "r.json"], "an accuracy bound needs --data, too"),
+        (["--max-drop", "1%"], "an accuracy bound needs --calibration, too"),
+        (["--calibration", "absent", "--data", "x.npy", "--max-drop", "1%"], "no ranges"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, options: list[str], complaint: str) -> None:
+    (tmp_path / "m.onnx").write_bytes(MODEL)
+    made = run("tune", tmp_path / "m.onnx", *options)
+    assert made.exit_code != 0 and complaint in made.output

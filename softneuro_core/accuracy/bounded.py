@@ -1,0 +1,134 @@
+"""The fastest plan that loses no more than allowed: mixed precision, bounded on data, chosen by measured time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from softneuro_core.accuracy.front import Corner, Front
+from softneuro_core.accuracy.metrics import Metric, Outputs, noise_of
+from softneuro_core.accuracy.trial import Part, Samples, Trial, outputs_of, parts_of, rounds
+from softneuro_core.candidates import Request, enumerate_candidates
+from softneuro_core.errors import InputError, SelectionError
+from softneuro_core.graph import Graph
+from softneuro_core.plan import Plan
+from softneuro_core.pricing import Pricing
+from softneuro_core.selection import Prices
+from softneuro_core.tuning import Task, Tuned, select_plan, settle_in_place
+
+TRIAL_SAMPLES = 8
+"""Samples the noise of single layers is taken on; a plan is judged on all there are."""
+INTEGERS = frozenset({"uint8", "int8"})
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A plan that was run on the data. ``noise`` was predicted from its parts, ``seen_noise`` and ``drop`` were seen;
+    ``us`` is the fastest of whole runs where plans are measured."""
+
+    tuned: Tuned
+    predicted_us: float
+    us: float
+    noise: float
+    seen_noise: float
+    drop: float
+
+    @property
+    def rounded_layers(self) -> frozenset[str]:
+        """Layers computed on grids."""
+        steps = self.tuned.plan.kernel_steps
+        return frozenset(n for s in steps if any(_is_integer(t) for t in s.outputs) for n in s.layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounded:
+    """The plan chosen, all that were tried (the fastest first; the last rounds nothing), and the noise of each part."""
+
+    chosen: Point
+    points: tuple[Point, ...]
+    noise: Mapping[Part, float]
+    metric: str
+    max_drop: float
+    samples: int
+
+    @property
+    def tuned(self) -> Tuned:
+        """The answer, its plan saying what was seen."""
+        seen = (
+            f"{self.metric} drops by {self.chosen.drop:.4g} on {self.samples} samples, {self.max_drop:.4g} are allowed"
+        )
+        return replace(self.chosen.tuned, plan=self.chosen.tuned.plan.with_notes(seen))
+
+
+def tune_bounded(
+    graph: Graph,
+    request: Request,
+    samples: Samples,
+    metric: Metric,
+    max_drop: float,
+    task: Task,
+    sample: Mapping[str, Any] | None = None,
+) -> Bounded:
+    """The fastest plan whose ``metric`` on ``samples`` is at most ``max_drop`` below the float plan's.
+
+    ``graph`` carries grids (``calibration.apply.lay_grids``); samples are other data than they were found on. Raises
+    :class:`InputError` where there is nothing to choose from.
+    """
+    if any(layer.bodies for layer in graph.layers):
+        raise InputError("control flow is not tuned within an accuracy bound", file=graph.name)
+    if not samples:
+        raise InputError("there is no sample to hold the bound on", file=graph.name)
+    task = replace(task, request=replace(request, allow=request.allow | INTEGERS))
+    found = enumerate_candidates(graph, task.catalog, task.threads, task.request)
+    with Pricing(
+        found, task.catalog, task.threads, task.database, task.progress, sample, request.clocks, task.measure
+    ) as pricing:
+        if task.measure:
+            pricing.measure(task.deadline)
+        prices = pricing.prices({})
+        plain = Prices({c: p for c, p in prices.kernels.items() if not rounds(c)}, prices.adapters)
+        exact = select_plan(found, plain, task, {}, {})
+        exact = settle_in_place(found, plain, task, exact, pricing) if task.measure else exact
+        few = samples[:TRIAL_SAMPLES]
+        trial = Trial(found, prices, task, few, outputs_of(graph, exact.plan, few, task.catalog))
+        parts = parts_of(prices.kernels)
+        noise = trial.noise_by_part(parts.values())
+        corners = [c for c in Front(trial, parts, noise).corners() if _rounds_any(c)]
+        truth = outputs_of(graph, exact.plan, samples, task.catalog)
+        points = [_seen(graph, c, samples, truth, metric, task, pricing) for c in corners]
+        own = Point(exact, exact.plan.predicted_us, _best_us(exact.plan, pricing), 0.0, 0.0, 0.0)
+    kept = [p for p in (*points, own) if p.drop <= max_drop]
+    return Bounded(min(kept, key=lambda p: p.us), (*points, own), noise, metric.name, max_drop, len(samples))
+
+
+def _rounds_any(corner: Corner) -> bool:
+    return any(_is_integer(text) for step in corner.tuned.plan.kernel_steps for text in step.outputs)
+
+
+def _is_integer(spec: str) -> bool:
+    return spec.split(":")[1] in INTEGERS
+
+
+def _seen(
+    graph: Graph,
+    corner: Corner,
+    samples: Samples,
+    truth: list[Outputs],
+    metric: Metric,
+    task: Task,
+    pricing: Pricing,
+) -> Point:
+    plan = corner.tuned.plan
+    made = outputs_of(graph, plan, samples, task.catalog)
+    us = _best_us(plan, pricing) if task.measure else corner.time_ns / 1000
+    drop, seen = metric.drop(made, truth), noise_of(made, truth)
+    plan = replace(plan, predicted_us=corner.time_ns / 1000)
+    return Point(replace(corner.tuned, plan=plan), corner.time_ns / 1000, us, corner.noise, seen, drop)
+
+
+def _best_us(plan: Plan, pricing: Pricing) -> float:
+    seen = pricing.run_in_place(plan)
+    if seen is None:
+        raise SelectionError("a plan of the front could not be run whole", remedy="see the notes above")
+    return seen.best_us

@@ -1,0 +1,69 @@
+"""The fastest plans for every amount of noise: corners of the front, each proven best for the noise it has.
+
+A plan that minimises time + rate * noise is the fastest of all with no more noise than its own (H. Everett,
+"Generalized Lagrange multiplier method", Operations Research 11, 1963); prices add up, so each rate is one ordinary
+selection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from softneuro_core.accuracy.trial import Part, Trial, rounds
+from softneuro_core.candidates import Candidate
+from softneuro_core.profiling.whole_plans import choice
+from softneuro_core.selection import Price, Prices, chosen_candidates, chosen_conversions
+from softneuro_core.tuning import Tuned
+
+MOST_POINTS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Corner:
+    """One plan of the front: what it is predicted to take, and the noise its parts have, added up."""
+
+    tuned: Tuned
+    time_ns: int
+    noise: float
+
+
+class Front:
+    """Finds corners. ``noise`` is that of every candidate that rounds and computes; those it lacks have none."""
+
+    def __init__(self, trial: Trial, parts: Mapping[Candidate, Part], noise: Mapping[Part, float]) -> None:
+        self._trial = trial
+        self._noise = {candidate: noise[part] for candidate, part in parts.items()}
+
+    def corners(self) -> list[Corner]:
+        """From the fastest to the one that rounds nothing, at most :data:`MOST_POINTS`."""
+        ends = [self._corner(0.0), self._corner(None)]
+        found = {choice(c.tuned.plan): c for c in ends}
+        gaps = [(ends[0], ends[1])]
+        while gaps and len(found) < MOST_POINTS:
+            gaps.sort(key=lambda gap: gap[1].time_ns - gap[0].time_ns)
+            fast, exact = gaps.pop()
+            if fast.noise <= exact.noise or fast.time_ns >= exact.time_ns:
+                continue
+            middle = self._corner((exact.time_ns - fast.time_ns) / (fast.noise - exact.noise))
+            if found.setdefault(choice(middle.tuned.plan), middle) is middle:
+                gaps += [(fast, middle), (middle, exact)]
+        return sorted(found.values(), key=lambda corner: corner.time_ns)
+
+    def _corner(self, rate: float | None) -> Corner:
+        """The best plan where noise costs ``rate`` nanoseconds a unit; None: where nothing may round."""
+        trial, prices = self._trial, self._trial.prices
+        kernels = {c: p for c, p in prices.kernels.items() if self._may(c, rate)}
+        dearer = {c: self._with_noise(c, p, rate or 0.0) for c, p in kernels.items()}
+        tuned = trial.select(Prices(dearer, prices.adapters))
+        chosen = chosen_candidates(tuned.form, tuned.selection)
+        adapters = chosen_conversions(tuned.form, tuned.selection)
+        time_ns = sum(prices.kernels[c].time_ns for c in chosen) + sum(prices.adapters[a].time_ns for a in adapters)
+        honest = replace(tuned, form=replace(tuned.form, prices=prices))
+        return Corner(honest, time_ns, sum(self._noise.get(c, 0.0) for c in chosen))
+
+    def _may(self, candidate: Candidate, rate: float | None) -> bool:
+        return not rounds(candidate) or (rate is not None and self._noise.get(candidate, 0.0) != float("inf"))
+
+    def _with_noise(self, candidate: Candidate, price: Price, rate: float) -> Price:
+        return replace(price, time_ns=price.time_ns + round(rate * self._noise.get(candidate, 0.0)))

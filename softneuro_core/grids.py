@@ -1,0 +1,96 @@
+"""Grids of integers laid over real values that the model itself does not round: what a plan may store them on.
+
+Such a value's numbers (``Value.qparams``) are not ``on_grid``: storing it loses something, and only a user who allows
+the integers' dtype gets it. Weights are rounded by channel, symmetric, as every routine may work out again; what
+activations lie on comes from data (``softneuro_core.calibration``) and travels with the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+
+from softneuro_core.encoding import decode, encode
+from softneuro_core.errors import PlanError
+from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.spec import FLOAT32, NCHW, DType, QParams, TensorSpec
+
+Grids = Mapping[str, tuple[float, int, str]]
+"""Value name -> scale, zero point, integer dtype; by tensor."""
+MOST_WEIGHT = 127
+"""Of 8 bits with a sign; -128 is left out so that a weight and its negative round alike."""
+
+
+def is_laid(value: Value) -> bool:
+    """Whether the value is real and only some plans put it on its grid."""
+    return value.dtype is FLOAT32 and value.qparams is not None and not value.qparams.on_grid
+
+
+def grids_of(graph: Graph) -> dict[str, tuple[float, int, str]]:
+    """The grids laid over a graph's activations."""
+    found = {}
+    for value in graph.values:
+        if is_laid(value) and not value.is_constant and value.qparams is not None:
+            zero = np.asarray(value.qparams.zero_point)
+            found[value.name] = (float(value.qparams.scale), int(zero), zero.dtype.name)
+    return found
+
+
+def restore_grids(graph: Graph, grids: Grids) -> None:
+    """Lays a plan's grids over its graph; raises :class:`PlanError` for a value not there or already on another."""
+    values = {value.name: value for value in graph.values} if grids else {}
+    for name, (scale, zero, dtype) in grids.items():
+        if name not in values:
+            raise PlanError(f"the plan has a grid for value {name!r}, which the model does not have", file=graph.name)
+        numbers = QParams(np.asarray(scale, np.float32), np.asarray(zero, DType.parse(dtype).numpy))
+        before = values[name].qparams
+        if before is not None and not _same(before, numbers):
+            cause = f"value {name!r} already lies on another grid than the plan's"
+            raise PlanError(cause, file=graph.name, remedy="load the model anew for a plan of another calibration")
+        values[name].qparams = numbers
+    if grids:
+        lay_weights(graph)
+
+
+def _same(one: QParams, other: QParams) -> bool:
+    return bool(np.array_equal(one.scale, other.scale) and np.array_equal(one.zero_point, other.zero_point))
+
+
+def lay_weights(graph: Graph) -> None:
+    """8-bit grids over constant weights of Conv, Gemm and MatMul, one for each output channel."""
+    for layer in graph.layers:
+        axis = _channel_axis(layer)
+        weights = layer.inputs[1] if axis is not None else None
+        if axis is None or weights is None or weights.data is None or weights.qparams is not None:
+            continue
+        if weights.dtype is FLOAT32 and weights.size:
+            others = tuple(a for a in range(weights.data.ndim) if a != axis)
+            largest = np.maximum(weights.data.max(axis=others), -weights.data.min(axis=others)).astype(np.float32)
+            scale = np.where(largest > 0, largest / MOST_WEIGHT, 1.0).astype(np.float32)
+            weights.qparams = QParams(scale, np.zeros(scale.shape, np.int8), axis)
+
+
+def _channel_axis(layer: Layer) -> int | None:
+    """Which axis of a layer's second operand counts output channels; None where it is no product of ours."""
+    if layer.op == "Conv":
+        return 0
+    if layer.op in ("Gemm", "MatMul") and layer.inputs[1] is not None and len(layer.inputs[1].shape or ()) == 2:
+        return 0 if layer.attrs.get("transB") else 1
+    return None
+
+
+@contextmanager
+def rounded_constants(region: Region) -> Iterator[None]:
+    """A region whose laid constants hold what is left of them on their grids: what an integer kernel computes with."""
+    kept = [(value, value.data) for value in region.constants if is_laid(value)]
+    try:
+        for value, data in kept:
+            assert value.qparams is not None and data is not None
+            spec = TensorSpec("cpu", DType.parse(np.asarray(value.qparams.zero_point).dtype.name), NCHW)
+            value.data = decode(encode(data, value, spec), value, spec)
+        yield
+    finally:
+        for value, data in kept:
+            value.data = data
