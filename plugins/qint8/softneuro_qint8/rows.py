@@ -9,7 +9,7 @@ from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Tiles, best_tile, cut
-from softneuro_cpu_numba.tiles import TASKS_PER_THREAD, split
+from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import Window
 
 from softneuro_core.device import Target
@@ -48,8 +48,7 @@ class IntegerRows:
         groups, taps, channels, n = self.weights.shape
         tile = best_tile(target, window.batch * window.pixels, n, TILES)
         panels, band = cut(n, tile[1], lanes), BandShape.of(window, channels + channels % 2)
-        stretch, panel_stretch = self._stretches(band, target, len(panels.starts))
-        row_tasks, panel_tasks = -(-window.out[0] // stretch), -(-len(panels.starts) // panel_stretch)
+        parts = self._cut(band, target, tile[0], len(panels.starts))
         stored = "int8" if self._is_streamed and np.abs(self.weights).max(initial=0) < 128 else "int16"
         together, odd = groups == 1 and band.take == (1, 1), channels % 2
         address = emitted_address(
@@ -71,29 +70,30 @@ class IntegerRows:
             *(In(0), self.zero if isinstance(self.zero, In) else aligned(self.zero.reshape(1))),
             *(_packed(self.weights.astype(stored), band.channels, panels), _by_panel(panels, groups, factors)),
             *(_by_panel(panels, groups, shifts), Out(0), aligned(np.array(panels.starts, np.int64))),
-            *(row_tasks, panel_tasks, stretch, panel_stretch, *window.out),
+            *(*parts.words, *window.out),
             *(window.channels * window.size[0] * window.size[1], groups, channels, band.channels, n, groups * n),
             *(panels.wide, len(panels.starts), taps * band.channels // 2, run // 2, len(run_offsets)),
-            *(aligned(run_offsets), aligned(band.offsets(stretch))),
+            *(aligned(run_offsets), aligned(band.offsets(parts.most_rows))),
             *((0, 0, 0) if self.finish is None else self.finish.target.words),
             *band.words((window.channels * window.size[1], window.channels, 1)),
         ]
-        tasks = window.batch * groups * row_tasks * panel_tasks
-        return NativeKernel(address, tuple(args), tasks, 2 * band.elements(stretch))
+        scratch = HEAD_BYTES + 2 * band.elements(parts.most_rows)
+        return NativeKernel(address, tuple(args), window.batch * groups * parts.tasks, scratch)
 
     @property
     def _is_streamed(self) -> bool:
         """Whether reading the weights is the work: they are used for a few pixels only."""
         return self.window.batch * self.window.pixels <= STREAMED_PIXELS
 
-    def _stretches(self, band: BandShape, target: Target, panels: int) -> tuple[int, int]:
-        """Output rows and panels of one task."""
-        rows, others = self.window.out[0], self.window.batch * len(self.weights)
+    def _cut(self, band: BandShape, target: Target, pixels: int, panels: int) -> Cut:
+        """By output rows, at least a tile of ``pixels``; by panels, too, where they are too few for the threads."""
+        (rows, columns), others = self.window.out, self.window.batch * len(self.weights)
         most = next((n for n in range(rows, 1, -1) if 2 * band.elements(n) <= BLOCK_BYTES), 1)
-        stretch = split(rows, 1, most, others, target.threads)
-        tasks = others * -(-rows // stretch)
-        enough = target.threads == 1 or tasks >= TASKS_PER_THREAD * target.threads
-        return stretch, panels if enough else split(panels, 1, panels, tasks, target.threads)
+        unit = min(most, -(-pixels // columns))
+        cut = Cut(rows, unit, max(1, most // unit), panels, panels)
+        if target.threads == 1 or others * cut.row_tasks >= TASKS_PER_THREAD * target.threads:
+            return cut
+        return Cut(rows, unit, 1, panels, 1)
 
 
 def _packed(weights: np.ndarray, even: int, panels: Panels) -> np.ndarray:

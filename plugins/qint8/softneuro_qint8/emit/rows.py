@@ -13,6 +13,7 @@ from llvmlite import ir
 from softneuro_cpu_numba.emit.band import WORDS as BAND_WORDS
 from softneuro_cpu_numba.emit.emitter import I8, I16, I32, Emitter, Value
 from softneuro_cpu_numba.emit.slide import Place
+from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 from softneuro_cpu_numba.emit.tile import in_pieces
 from softneuro_cpu_numba.native import emitted
 
@@ -22,7 +23,7 @@ from softneuro_qint8.emit.finish import Rounded
 
 ARGUMENTS = (
     *("x", "zero", "w", "factors", "shifts", "y", "starts"),
-    *("row_tasks", "panel_tasks", "rows_per_task", "panels_per_task", "rows", "columns"),
+    *("row_tasks", "rows_per_task", "most_tasks", "panel_tasks", "panels_per_task", "rows", "columns"),
     *("x_image", "groups", "channels", "even", "out_channels", "ld_y", "wide", "panels", "pairs"),
     *("run", "runs", "run_offsets", "offsets", *FINISH_WORDS),
 )
@@ -64,7 +65,7 @@ def rows(
     w = e.b.inttoptr(a["w"], (I32 if stored == "int16" else I16).as_pointer())
     y = e.b.inttoptr(a["y"], (I8 if result == "rounded" else I32).as_pointer())
     starts, offsets, run_offsets = (e.integers(a[name]) for name in ("starts", "offsets", "run_offsets"))
-    packed = e.b.bitcast(e.scratch, I16.as_pointer())
+    packed = e.b.bitcast(room(e), I16.as_pointer())
     zero = e.b.load(e.b.inttoptr(a["zero"], I8.as_pointer()))
     zero = e.b.sext(zero, I16) if signed else e.b.zext(zero, I16)
     words = dict(zip(BAND_WORDS, e.words(len(ARGUMENTS), len(BAND_WORDS)), strict=True))
@@ -72,16 +73,16 @@ def rows(
     finish = Requantised(e, a, rounding) if result == "rounded" else Sums()
     columns_per_group = e.add(e.mul(a["wide"], vectors * e.lanes), e.mul(e.sub(a["panels"], a["wide"]), e.lanes))
 
-    def task(number: Value) -> None:
-        rest, panel_stretch = e.divmod(number, a["panel_tasks"])
-        rest, stretch = e.divmod(rest, a["row_tasks"])
-        image, group = e.divmod(rest, a["groups"])
+    def tasks(number: Value, many: Value, broad: Value) -> None:
+        block, panel_stretch = e.divmod(number, a["panel_tasks"])
+        entry, stretch = e.divmod(block, a["row_tasks"])
+        image, group = e.divmod(entry, a["groups"])
         first_row = e.mul(stretch, a["rows_per_task"])
-        here = e.smaller(a["rows_per_task"], e.sub(a["rows"], first_row))
+        here = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(a["rows"], first_row))
         origin = e.at(x, e.add(e.mul(image, a["x_image"]), e.mul(group, a["channels"])))
-        band.pack(e, origin, a["even"], first_row, here, packed)
+        once(e, block, lambda: band.pack(e, origin, a["even"], first_row, here, packed))
         begin = e.mul(panel_stretch, a["panels_per_task"])
-        end = e.smaller(e.add(begin, a["panels_per_task"]), a["panels"])
+        end = e.smaller(e.add(begin, e.mul(broad, a["panels_per_task"])), a["panels"])
         pixel = e.mul(e.add(e.mul(image, a["rows"]), first_row), a["columns"])
         place = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
 
@@ -112,7 +113,7 @@ def rows(
             middle = begin
         e.loop(end, lambda p: panel(p, 1, narrow_pieces), first=middle)
 
-    e.loop(e.end, task, first=e.begin)
+    neighbours(e, a["row_tasks"], a["panel_tasks"], a["most_tasks"], tasks)
 
 
 class Sums:
