@@ -113,7 +113,7 @@ def test_ctrl_c_keeps_what_was_measured(run: Run, model: Path, monkeypatch: pyte
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tuning, "_select", interrupt)
+    monkeypatch.setattr(tuning, "select_plan", interrupt)
     assert run("tune", model, "--threads", 1).exit_code == 130
     assert '"cpu/reference"' in run("costs", "export").stdout
 

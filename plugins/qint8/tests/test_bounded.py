@@ -125,14 +125,14 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     model.write_bytes(MODEL)
     np.save(tmp_path / "seen.npy", DATA[:6, 0])
     np.savez(tmp_path / "unseen.npz", x=DATA[6:, 0], labels=np.zeros(6, np.int64))
-    assert run("calibrate", model, "--data", tmp_path / "seen.npy", "-o", ranges, "-t", 1).exit_code == 0
+    assert run("calibrate", model, "--data", tmp_path / "seen.npy", "-o", ranges, "--threads", 1).exit_code == 0
     bound = ("--calibration", ranges, "--data", tmp_path / "unseen.npz", "--max-drop", "50%", "--metric", "signal")
-    made = run("tune", model, *bound, "-t", 1, "--pareto", front, "-o", tmp_path / "p.json")
+    made = run("tune", model, *bound, "--threads", 1, "--pareto", front, "-o", tmp_path / "p.json")
     assert made.exit_code == 0, made.output
     assert "drop of signal" in made.stdout and "noisiest on their grids" in made.stdout and "chosen" in made.stdout
     told = json.loads(front.read_text())
     assert told["samples"] == 6 and told["front"][-1]["rounded_layers"] == []
-    assert run("tune", model, *bound, "-t", 1, "--pareto", tmp_path / "front.svg").exit_code == 0
+    assert run("tune", model, *bound, "--threads", 1, "--pareto", tmp_path / "front.svg").exit_code == 0
     assert (tmp_path / "front.svg").read_text().count("<circle") == len(told["front"])
 
 

@@ -38,9 +38,9 @@ def test_grids_of_a_whole_tensor_in_8_bits_are_read() -> None:
         real(0.5, np.int16(3)),
         real(0.0, np.int8(0)),
         real(np.nan, np.int8(0)),
-        real(0.5, np.int8(0), on_grid=False),
         Value("x", FLOAT32, (4,)),
     ]
+    assert grid_of(real(0.5, np.int8(0), on_grid=False)) == Grid(0.5, 0, DType.parse("int8")), "a plan may round to it"
     assert [grid_of(v) for v in refused] == [None] * len(refused)
 
 
