@@ -219,7 +219,7 @@ def settle_in_place(found: Candidates, prices: Prices, task: Task, first: Tuned,
         seen = pricing.run_in_place(current.plan)
         if seen is None:  # told in the progress notes; the isolated answer stands
             break
-        tried[choice(current.plan)] = _as_seen(current, prices, seen)
+        tried[choice(current.plan)] = as_seen(current, prices, seen)
         task.progress.note(f"in place, round {number}: {seen.whole_us:,.1f} us a run")
         fresh = _disagreements(current, prices, seen)
         if not fresh or _is_over(task):
@@ -247,7 +247,7 @@ def _disagreements(tuned: Tuned, isolated: Prices, seen: InPlace) -> dict[Correc
     return found
 
 
-def _as_seen(tuned: Tuned, isolated: Prices, seen: InPlace) -> Tuned:
+def as_seen(tuned: Tuned, isolated: Prices, seen: InPlace) -> Tuned:
     """The plan with the times seen in place as its own: they are what the runtime will pay."""
     plan = tuned.plan
     steps = tuple(replace(s, us=round(us, 3), source="in-situ") for s, us in zip(plan.steps, seen.step_us, strict=True))

@@ -10,12 +10,11 @@ from softneuro_core.accuracy.front import Corner, Front
 from softneuro_core.accuracy.metrics import Metric, Outputs, noise_of
 from softneuro_core.accuracy.trial import Part, Samples, Trial, outputs_of, parts_of, rounds
 from softneuro_core.candidates import Request, enumerate_candidates
-from softneuro_core.errors import InputError, SelectionError
+from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph
-from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
 from softneuro_core.selection import Prices
-from softneuro_core.tuning import Task, Tuned, select_plan, settle_in_place
+from softneuro_core.tuning import Task, Tuned, as_seen, select_plan, settle_in_place
 
 TRIAL_SAMPLES = 8
 """Samples the noise of single layers is taken on; a plan is judged on all there are."""
@@ -97,7 +96,9 @@ def tune_bounded(
         corners = [c for c in Front(trial, parts, noise).corners() if _rounds_any(c)]
         truth = outputs_of(graph, exact.plan, samples, task.catalog)
         points = [_seen(graph, c, samples, truth, metric, task, pricing) for c in corners]
-        own = Point(exact, exact.plan.predicted_us, _best_us(exact.plan, pricing), 0.0, 0.0, 0.0)
+        predictions = exact.plan.predictions
+        own_us = predictions["isolated_us"], predictions.get("best_us", exact.plan.predicted_us)
+        own = Point(exact, *own_us, 0.0, 0.0, 0.0)
     kept = [p for p in (*points, own) if p.drop <= max_drop]
     return Bounded(min(kept, key=lambda p: p.us), (*points, own), noise, metric.name, max_drop, len(samples))
 
@@ -119,16 +120,10 @@ def _seen(
     task: Task,
     pricing: Pricing,
 ) -> Point:
-    plan = corner.tuned.plan
-    made = outputs_of(graph, plan, samples, task.catalog)
-    us = _best_us(plan, pricing) if task.measure else corner.time_ns / 1000
-    drop, seen = metric.drop(made, truth), noise_of(made, truth)
-    plan = replace(plan, predicted_us=corner.time_ns / 1000)
-    return Point(replace(corner.tuned, plan=plan), corner.time_ns / 1000, us, corner.noise, seen, drop)
-
-
-def _best_us(plan: Plan, pricing: Pricing) -> float:
-    seen = pricing.run_in_place(plan)
-    if seen is None:
-        raise SelectionError("a plan of the front could not be run whole", remedy="see the notes above")
-    return seen.best_us
+    tuned, us = corner.tuned, corner.time_ns / 1000
+    made = outputs_of(graph, tuned.plan, samples, task.catalog)
+    seen = pricing.run_in_place(tuned.plan) if task.measure else None
+    if seen is not None:  # else told in the progress notes; the prediction stands
+        tuned = as_seen(tuned, tuned.form.prices, seen)
+    best_us = us if seen is None else seen.best_us
+    return Point(tuned, us, best_us, corner.noise, noise_of(made, truth), metric.drop(made, truth))

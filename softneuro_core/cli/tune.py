@@ -18,7 +18,7 @@ from softneuro_core.cli.bounded import BoundAsked, bound_options, show_bounded, 
 from softneuro_core.cli.models import fixed
 from softneuro_core.cli.progress import make_progress
 from softneuro_core.descriptor import parse_all
-from softneuro_core.errors import SelectionError, SoftneuroError
+from softneuro_core.errors import InputError, SelectionError, SoftneuroError
 from softneuro_core.graph import Graph
 from softneuro_core.importer import load
 from softneuro_core.plan import AdapterStep, Plan
@@ -102,9 +102,13 @@ def command(
     metric holds on the data.
     """
     asked_bound = BoundAsked(**bound)
+    is_bounded = asked_bound.is_asked
     output.check_targets(out, report_path, asked_bound.front)
     max_mem_bytes = options.parse_size(max_mem)
     before = Plan.load(from_path) if from_path else None
+    if before and before.grids and not is_bounded:
+        remedy = "give --calibration, --data and --max-drop again"
+        raise InputError("the plan was made within an accuracy bound", file=from_path, remedy=remedy)
     asked = Asked(allow, accuracy, force, forbid, limits, clocks)
     request = asked.request(Request.from_json(before.request) if before else Request())
     parse_all((*request.force, *request.forbid))
@@ -115,7 +119,7 @@ def command(
     graph = fixed(graph, catalog, shapes, known)
     with make_progress() as progress:
         threads = threads or (before.threads if before else None)
-        if asked_bound.is_asked:
+        if is_bounded:
             tuned, found = _tune_bounded(
                 graph, request, asked_bound, threads, budget_s, given, image, progress, catalog
             )

@@ -7,10 +7,11 @@ from math import log10
 from typing import Any
 
 from softneuro_core.accuracy.bounded import Bounded, Point
+from softneuro_core.accuracy.trial import Part
 from softneuro_core.report.table import Table
-from softneuro_core.report.units import show_us
+from softneuro_core.report.units import show_layers, show_us
 
-NOISIEST = 10
+NOISIEST, WIDEST = 10, 64
 
 
 def front_table(found: Bounded) -> Table:
@@ -39,19 +40,18 @@ def layer_table(found: Bounded) -> Table:
     """The layers that make most noise on their grids, each alone, and whether the chosen plan rounds them."""
     rounded = found.chosen.rounded_layers
     noisiest = sorted(found.noise.items(), key=lambda item: -item[1])[:NOISIEST]
-    rows = [
-        (
-            "+".join(sorted(layer.name for layer in part)),
-            decibels(noise),
-            _kept([layer.name for layer in part], rounded),
-        )
-        for part, noise in noisiest
-    ]
+    rows = [(_names(part), decibels(noise), _kept(part, rounded)) for part, noise in noisiest]
     return Table.of(("layers", ">noise alone", "in the plan"), rows, "noisiest on their grids")
 
 
-def _kept(names: list[str], rounded: frozenset[str]) -> str:
-    return "integers" if rounded & set(names) else "float"
+def _names(part: Part) -> str:
+    """The layers, only the ends of what converters call them at length."""
+    names = show_layers(sorted(layer.name for layer in part))
+    return names if len(names) <= WIDEST else "..." + names[3 - WIDEST :]
+
+
+def _kept(part: Part, rounded: frozenset[str]) -> str:
+    return "integers" if any(layer.name in rounded for layer in part) else "float"
 
 
 def decibels(noise: float) -> str:

@@ -69,7 +69,8 @@ def certificate_line(certificate: object) -> str:
         return "certificate: none"
     how = f"{certificate.get('method')}, {certificate.get('states')} states, cost table {certificate.get('costs')}"
     if certificate.get("exact"):
-        return f"certificate: proven optimal for the cost table ({how})"
+        claim = certificate.get("claim", "optimal")
+        return f"certificate: proven {claim} for the cost table ({how})"
     gap, bound = float(certificate.get("gap", 0.0)), float(certificate.get("lower_bound_us", 0.0))
     return f"certificate: at most {gap:.2%} from the optimum, lower bound {show_us(bound)} ({how})"
 
