@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from softneuro_core.errors import InputError, PluginError
+from softneuro_core.pages import fresh
 
 
 @dataclass(slots=True, eq=False)
@@ -124,9 +125,7 @@ class HostDevice(Device):
         self.isa = ",".join(cpu_features())
 
     def alloc(self, nbytes: int) -> np.ndarray:
-        raw = np.empty(nbytes + self.alignment, np.uint8)
-        start = -raw.ctypes.data % self.alignment
-        return raw[start : start + nbytes]
+        return fresh(nbytes)
 
     def upload(self, buffer: Buffer, array: np.ndarray) -> None:
         np.copyto(buffer.array, array)

@@ -12,6 +12,7 @@ import numpy as np
 from softneuro_core.device import Buffer, Device, ObjectBuffer, dense_strides
 from softneuro_core.errors import RunError, SoftneuroError
 from softneuro_core.memory import Lifetime, color_whole
+from softneuro_core.pages import side_by_side
 from softneuro_core.plan import AdapterStep, Step
 from softneuro_core.program import Program
 from softneuro_core.routine import AnyBuffer, Call
@@ -27,7 +28,8 @@ class Executable:
         self._memory: dict[str, Any] = {}
         self.buffers = self._allocate()
         self._calls = [self._bind(i, step) for i, step in enumerate(program.steps)]
-        self._segments = self._link()
+        with side_by_side():
+            self._segments = self._link()
         self._inputs = [self.buffers.get(Slot(v, v.host_spec)) for v in program.graph.inputs]
 
     def _allocate(self) -> dict[Slot | int, AnyBuffer]:

@@ -15,6 +15,7 @@ from softneuro_core.graph import Graph, Region, Value
 from softneuro_core.mapped import release
 from softneuro_core.memory import Arena, plan_arenas
 from softneuro_core.packing import keeping
+from softneuro_core.pages import side_by_side
 from softneuro_core.plan import AdapterStep, KernelStep, Plan, layers_of
 from softneuro_core.routine import Routine
 from softneuro_core.slots import PreparedStep, Slot, SlotPlan, plan_slots
@@ -62,7 +63,7 @@ def prepare(graph: Graph, plan: Plan, catalog: Catalog, *, max_mem_bytes: int | 
     :class:`ResourceError` when values or packed weights exceed ``max_mem_bytes`` (before anything that big exists)."""
     limit = available_bytes() if max_mem_bytes is None else max_mem_bytes
     check_values(graph, limit)
-    with keeping():
+    with keeping(), side_by_side():
         steps = _prepared(graph, plan, catalog, max_mem_bytes, limit)
     program = Program(graph, plan, catalog, tuple(steps))
     used = program.constant_bytes

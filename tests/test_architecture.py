@@ -29,7 +29,7 @@ MAX_LINES = 600
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "Words: what everything speaks of",
-        ("errors", "files", "mapped", "knobs", "progress", "versions", "spec", "graph", "operators"),
+        ("errors", "files", "mapped", "pages", "knobs", "progress", "versions", "spec", "graph", "operators"),
     ),
     (
         "Contracts: what plugins implement, and how they are found",

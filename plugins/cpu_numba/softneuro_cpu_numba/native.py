@@ -26,9 +26,9 @@ import numpy as np
 from softneuro_core import knobs
 from softneuro_core.device import Buffer
 from softneuro_core.packing import kept
+from softneuro_core.pages import fresh
 from softneuro_core.routine import Call, NativeCall
 
-ALIGNMENT = 64
 ABI = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
 NEVER_CALLED = (
     "numba_gil_ensure",
@@ -154,12 +154,10 @@ def aligned(array: np.ndarray) -> np.ndarray:
 
 
 def aligned_empty(shape: Sequence[int], dtype: np.dtype | type) -> np.ndarray:
-    """A C-contiguous array whose first byte is 64-byte aligned, contents undefined."""
+    """A C-contiguous array whose first byte is 64-byte aligned, contents undefined (``softneuro_core.pages``)."""
     kind = np.dtype(dtype)
     nbytes = math.prod(shape) * kind.itemsize
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + nbytes].view(kind).reshape(shape)
+    return fresh(nbytes).view(kind).reshape(shape)
 
 
 def packed(
