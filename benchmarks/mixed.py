@@ -1,4 +1,4 @@
-"""Mixed precision on trained models with labels: tuned within a bound on one half of the test data, judged on the other.
+"""Mixed precision on trained models with labels: tuned within a bound on half of the test data, judged on the other.
 
 ``python -m benchmarks.mixed [NETS ...] --threads 1 --max-drop 0.01``. Ranges come from data of their own. Times are of
 the tuner's whole runs; accuracies are of the half nobody tuned on, the same inputs for both plans.
@@ -32,7 +32,7 @@ from softneuro_core.catalog import load_plugins
 from softneuro_core.graph import Graph
 from softneuro_core.tuning import task_of
 
-MEAN, DEVIATION = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+MEAN, DEVIATION = (np.array(a, np.float32) for a in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
 RANGES_FROM = 200
 """Samples ranges are found on."""
 

@@ -89,11 +89,11 @@ class Plan:
     notes: tuple[str, ...] = ()
     request: Mapping[str, Any] = field(default_factory=dict)
     """What the user asked for: allow, accuracy, force, forbid, limits; ``tune --from`` asks it again."""
-    grids: Mapping[str, tuple[float, int, str]] = field(default_factory=dict)
-    """Scale, zero point and integer dtype of real values the plan stores rounded, or may: ``softneuro_core.grids``."""
     predictions: Mapping[str, float] = field(default_factory=dict)
     """``isolated_us`` from costs measured alone, ``in_situ_us`` the sum of step times seen in the whole plan,
     ``whole_us`` the median and ``best_us`` the fastest of whole runs in the tuner's worker."""
+    grids: Mapping[str, tuple[float, int, str]] = field(default_factory=dict)
+    """Scale, zero point and integer dtype of real values the plan stores rounded: ``softneuro_core.grids``."""
 
     @property
     def kernel_steps(self) -> tuple[KernelStep, ...]:

@@ -34,6 +34,7 @@ def _plan() -> Plan:
         ("a note",),
         {"allow": []},
         {"isolated_us": 13.0},
+        {"x": (0.25, 128, "uint8")},
     )
 
 
