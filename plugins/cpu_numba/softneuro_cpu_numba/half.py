@@ -13,10 +13,11 @@ import numpy as np
 
 from softneuro_core.device import Buffer, Target
 from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.pages import ALIGNMENT
 from softneuro_core.routine import Call, Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT16, FLOAT32, NCHW, TensorSpec
 from softneuro_cpu_numba.elementwise import HALF_ERROR, Leaf, map_kernel
-from softneuro_cpu_numba.native import ALIGNMENT, In, NativeKernel
+from softneuro_cpu_numba.native import In, NativeKernel
 
 
 def widened(region: Region) -> Region | None:
