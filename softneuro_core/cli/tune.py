@@ -105,6 +105,8 @@ def command(
     is_bounded = asked_bound.is_asked
     output.check_targets(out, report_path, asked_bound.front)
     max_mem_bytes = options.parse_size(max_mem)
+    if is_bounded and max_mem_bytes is not None:
+        raise InputError("--max-mem and an accuracy bound are not held together", remedy="give one of them")
     before = Plan.load(from_path) if from_path else None
     if before and before.grids and not is_bounded:
         remedy = "give --calibration, --data and --max-drop again"

@@ -141,6 +141,10 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     [
         (["--calibration", "r.json"], "an accuracy bound needs --data, too"),
         (["--max-drop", "1%"], "an accuracy bound needs --calibration, too"),
+        (
+            ["--calibration", "r", "--data", "x.npy", "--max-drop", "1%", "--max-mem", "1G"],
+            "--max-mem and an accuracy bound are not held together",
+        ),
         (["--calibration", "absent", "--data", "x.npy", "--max-drop", "1%"], "no ranges"),
     ],
 )
