@@ -14,6 +14,7 @@ from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph
 from softneuro_core.pricing import Pricing
 from softneuro_core.selection import Prices
+from softneuro_core.spec import TensorSpec
 from softneuro_core.tuning import Task, Tuned, as_seen, select_plan, settle_in_place
 
 TRIAL_SAMPLES = 8
@@ -89,12 +90,11 @@ def tune_bounded(
         plain = Prices({c: p for c, p in prices.kernels.items() if not rounds(c)}, prices.adapters)
         exact = select_plan(found, plain, task, {}, {})
         exact = settle_in_place(found, plain, task, exact, pricing) if task.measure else exact
-        few = samples[:TRIAL_SAMPLES]
-        trial = Trial(found, prices, task, few, outputs_of(graph, exact.plan, few, task.catalog))
+        truth = outputs_of(graph, exact.plan, samples, task.catalog)
+        trial = Trial(found, prices, task, samples[:TRIAL_SAMPLES], truth[:TRIAL_SAMPLES])
         parts = parts_of(prices.kernels)
         noise = trial.noise_by_part(parts.values())
         corners = [c for c in Front(trial, parts, noise).corners() if _rounds_any(c)]
-        truth = outputs_of(graph, exact.plan, samples, task.catalog)
         points = [_seen(graph, c, samples, truth, metric, task, pricing) for c in corners]
         predictions = exact.plan.predictions
         own_us = predictions["isolated_us"], predictions.get("best_us", exact.plan.predicted_us)
@@ -108,7 +108,7 @@ def _rounds_any(corner: Corner) -> bool:
 
 
 def _is_integer(spec: str) -> bool:
-    return spec.split(":")[1] in INTEGERS
+    return TensorSpec.parse(spec).dtype.name in INTEGERS
 
 
 def _seen(

@@ -18,7 +18,7 @@ from softneuro_core.selection import Price, Prices, chosen_candidates, chosen_co
 from softneuro_core.tuning import Tuned
 
 MOST_POINTS = 12
-CLAIM = "the fastest of all plans with no more noise"
+CLAIM = "the fastest of all plans with no more predicted noise"
 
 
 @dataclass(frozen=True, slots=True)
