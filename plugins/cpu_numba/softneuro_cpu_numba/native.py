@@ -278,7 +278,8 @@ def emitted_text(family: str, name: str, isa: str, symbol: str = "kernel", **par
     module = family if "." in family else f"softneuro_cpu_numba.emit.{family}"
     factory = getattr(importlib.import_module(module), name)
     assert factory.is_emitted
-    emitter = Emitter(symbol, find_isa(isa).lanes)
+    found = find_isa(isa)
+    emitter = Emitter(symbol, found.lanes, found.narrows_bfloat)
     factory(emitter, **params)
     return emitter.finish()
 

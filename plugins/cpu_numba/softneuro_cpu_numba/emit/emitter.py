@@ -20,14 +20,28 @@ Index = Any
 """An i64 IR value or a Python int."""
 
 
+class Bfloat(ir.Type):
+    """LLVM's bfloat, which llvmlite does not know."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bfloat)
+
+    def __hash__(self) -> int:
+        return hash(Bfloat)
+
+
 class Emitter:
     """One kernel ``void name(const int64* args, int64 begin, int64 end, void* scratch)`` under construction.
 
     ``lanes`` is the width of its vectors in float32 elements. Offsets of loads and stores count elements.
+    ``narrows_bfloat``: the target rounds to bfloat16 in one instruction.
     """
 
-    def __init__(self, name: str, lanes: int) -> None:
-        self.lanes = lanes
+    def __init__(self, name: str, lanes: int, narrows_bfloat: bool = False) -> None:
+        self.lanes, self.narrows_bfloat = lanes, narrows_bfloat
         self.module = ir.Module(name)
         signature = ir.FunctionType(ir.VoidType(), [I64.as_pointer(), I64, I64, I8.as_pointer()])
         self.function = ir.Function(self.module, signature, name)
@@ -133,18 +147,45 @@ class Emitter:
         place = self.b.bitcast(self.at(pointer, offset), self.vector_type(lanes, element).as_pointer())
         return self.b.load(place, align=1)
 
-    def load_stored(self, pointer: Value, offset: Index, dtype: str) -> Value:
-        """A vector of float32 from elements of ``dtype`` (``pointer`` from :meth:`stored`)."""
+    def load_stored(self, pointer: Value, offset: Index, dtype: str, mask: Value | int | None = None) -> Value:
+        """A vector of float32 from elements of ``dtype`` (``pointer`` from :meth:`stored`); as :meth:`load_some`."""
         if dtype == "float32":
-            return self.load(pointer, offset)
-        short = self.vector_type(element=I16)
-        place = self.b.bitcast(self.at(pointer, offset), short.as_pointer())
-        bits = self.b.load(place, align=2)
+            return self.load(pointer, offset) if mask is None else self.load_some(pointer, offset, mask)
+        if mask is None:
+            bits = self.load_integers(pointer, offset, I16)
+        else:
+            bits = self.load_some(pointer, offset, mask)
         if dtype == "float16":
             return self.b.fpext(self.b.bitcast(bits, self.vector_type(element=ir.HalfType())), self.vector_type())
         wide = self.b.zext(bits, self.vector_type(element=I32))
-        sixteen = ir.Constant(wide.type, [16] * self.lanes)
-        return self.b.bitcast(self.b.shl(wide, sixteen), self.vector_type())
+        return self.b.bitcast(self.b.shl(wide, self._whole(16)), self.vector_type())
+
+    def store_stored(
+        self, value: Value, pointer: Value, offset: Index, dtype: str, mask: Value | int | None = None
+    ) -> None:
+        """Writes a vector of float32 as elements of ``dtype``, rounded to the nearest."""
+        made = value if dtype == "float32" else self.narrowed(value, dtype)
+        if mask is None:
+            self.store(made, pointer, offset)
+        else:
+            self.store_some(made, pointer, offset, mask)
+
+    def narrowed(self, value: Value, dtype: str) -> Value:
+        """The bits (16) of a vector of float32 rounded to float16 or bfloat16, half to even; NaN stays NaN."""
+        short = self.vector_type(element=I16)
+        if dtype == "float16":
+            return self.b.bitcast(self.b.fptrunc(value, self.vector_type(element=ir.HalfType())), short)
+        if self.narrows_bfloat:
+            return self.b.bitcast(self.b.fptrunc(value, self.vector_type(element=Bfloat())), short)
+        bits = self.b.bitcast(value, self.vector_type(element=I32))
+        odd = self.b.and_(self.b.lshr(bits, self._whole(16)), self._whole(1))
+        rounded = self.b.add(bits, self.b.add(odd, self._whole(0x7FFF)))
+        quiet = self.b.or_(bits, self._whole(0x400000))
+        kept = self.b.select(self.b.fcmp_unordered("uno", value, value), quiet, rounded)
+        return self.b.trunc(self.b.lshr(kept, self._whole(16)), short)
+
+    def _whole(self, number: int) -> Value:
+        return ir.Constant(self.vector_type(element=I32), [number] * self.lanes)
 
     def store(self, value: Value, pointer: Value, offset: Index = 0) -> None:
         place = self.b.bitcast(self.at(pointer, offset), value.type.as_pointer())

@@ -19,6 +19,15 @@ class Isa:
     features: str | None = None
     triple: str = ""
 
+    @property
+    def narrows_bfloat(self) -> bool:
+        """Whether one instruction rounds float32 to bfloat16."""
+        if self.features is not None:
+            return False
+        import llvmlite.binding as llvm
+
+        return bool(llvm.get_host_cpu_features().get("avx512bf16")) and self.lanes == 16
+
     def fits(self, rows: int, vectors: int) -> bool:
         """Whether a tile's accumulators, one row of the other factor and one broadcast stay in registers."""
         return rows * vectors + vectors + 1 <= self.registers
