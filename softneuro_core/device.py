@@ -166,18 +166,27 @@ def thread_count(wanted: int | None, default: int) -> int:
 @cache
 def cpu_model() -> str:
     """The processor's name, from the system's own description."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            named = {k.strip(): v.strip() for k, _, v in (line.partition(":") for line in lines)}
-        family = "-".join(named.get(k, "?") for k in ("cpu family", "model", "stepping"))
-        return f"{named['model name']} {family}"
-    except (OSError, KeyError):
+    if not (name := _described("model name")):
         return platform.processor() or platform.machine()
+    return f"{name} " + "-".join(_described(k) or "?" for k in ("cpu family", "model", "stepping"))
 
 
 @cache
 def cpu_features() -> tuple[str, ...]:
-    """Instruction sets numpy found on this CPU, sorted: the part of a machine that decides legality."""
+    """Instruction sets numpy found on this CPU and the matrix unit's, which it does not look for, sorted: the part of
+    a machine that decides legality."""
     from numpy._core._multiarray_umath import __cpu_features__  # type: ignore[import-not-found]
 
-    return tuple(sorted(name for name, present in __cpu_features__.items() if present))
+    found = {name for name, present in __cpu_features__.items() if present}
+    return tuple(sorted(found | ({"AMX_BF16", "AMX_INT8"} & set(_described("flags").upper().split()))))
+
+
+@cache
+def _described(what: str) -> str:
+    """What the system says of the first processor; empty where it says nothing."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            named = (line.partition(":") for line in lines)
+            return next((value.strip() for name, _, value in named if name.strip() == what), "")
+    except OSError:
+        return ""

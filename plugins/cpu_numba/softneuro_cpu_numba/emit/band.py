@@ -94,7 +94,7 @@ class Band:
         def vector(p: Value) -> None:
             seen = [e.load(source, p) for source in sources]
             for k in range(planes):
-                e.store(_interleaved(e, seen, k * lanes), out, e.add(e.mul(p, planes), k * lanes))
+                e.store(interleaved(e, seen, k * lanes), out, e.add(e.mul(p, planes), k * lanes))
 
         def one(p: Value) -> None:
             for c, source in enumerate(sources):
@@ -119,7 +119,7 @@ class Band:
         e.loop(channels, lambda c: e.b.store(e.b.load(e.at(x, e.mul(c, step))), e.at(out, c)) and None)
 
 
-def _interleaved(e: Emitter, planes: Sequence[Value], first: int) -> Value:
+def interleaved(e: Emitter, planes: Sequence[Value], first: int) -> Value:
     """Elements first .. first + lanes of the planes' vectors with their lanes in turn: a, b, c, a, b, c ..."""
     places = [divmod(first + lane, len(planes)) for lane in range(e.lanes)]
     made = planes[0]

@@ -1,0 +1,41 @@
+"""The matrix unit of newer Intel processors (AMX): whether this process may use it, and the shapes of its registers."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_cpu_numba.emit.isa import isa_of
+
+SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
+"""Linux on x86-64: tile registers enlarge what is saved of a thread, so a process must ask for them."""
+
+
+def has_matrix_unit(target: Target, feature: str) -> bool:
+    """Whether kernels for ``target`` may use its matrix unit with ``feature``: AMX_BF16 or AMX_INT8."""
+    return feature in target.isa.split(",") and isa_of(target) == "avx512" and _permitted()
+
+
+@cache
+def _permitted() -> bool:
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        return ctypes.CDLL(None).syscall(SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0
+    except (OSError, AttributeError):
+        return False
+
+
+def tile_config(rows: int, words: int) -> np.ndarray:
+    """What ``ldtilecfg`` reads, for ``emit.matrix``: sums of ``rows`` pixels, pixels and weights of ``words`` words."""
+    config = np.zeros(64, np.uint8)
+    config[0] = 1  # the palette of eight tiles
+    bytes_per_row, tile_rows = config[16:32].view(np.uint16), config[48:56]
+    bytes_per_row[:8], tile_rows[:] = 64, rows
+    bytes_per_row[4:6] = 4 * words
+    tile_rows[6:8] = words
+    return config

@@ -1,0 +1,193 @@
+"""What ``emit.matrix`` is given: tiles, panels of weights, tasks, and where the rows of each tile lie in the band.
+
+Shared by products of bfloat16 and of 8-bit integers: all is counted in words of 32 bits, two or four elements of k.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_cpu_numba.amx import tile_config
+from softneuro_cpu_numba.band_shape import BandShape
+from softneuro_cpu_numba.copies import strided_copy
+from softneuro_cpu_numba.emit.matrix import ALIGNMENT, ROW_BYTES, SIDE
+from softneuro_cpu_numba.native import Argument, aligned, packed
+from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
+from softneuro_cpu_numba.windows import Window
+
+PANEL = 2 * SIDE
+"""Output channels of a panel."""
+BLOCK_BYTES = 512 << 10
+"""Of the band of a task: it stays in the second-level cache beside a panel of weights."""
+NOWHERE = -1
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixRows:
+    """Windows of ``words`` words a pixel, by ``outputs`` output channels. ``in_place``: x is read where it lies, pixel
+    behind pixel (pointwise only)."""
+
+    window: Window
+    words: int
+    outputs: int
+    in_place: bool
+    threads: int
+
+    @cached_property
+    def band(self) -> BandShape:
+        return BandShape.of(self.window, self.words)
+
+    @cached_property
+    def _run(self) -> tuple[int, np.ndarray]:
+        """Words of a run of k, and where each begins."""
+        return (self.words, np.zeros(1, np.int64)) if self.in_place else self.band.runs()
+
+    @cached_property
+    def step(self) -> int:
+        """Words of k in a step: as many as divide a run."""
+        return next(n for n in range(min(SIDE, self._run[0]), 0, -1) if self._run[0] % n == 0)
+
+    @cached_property
+    def _is_linear(self) -> bool:
+        """Whether tiles run on over the ends of output rows, through pixels that are no result: where that makes fewer
+        tiles than beginning each row anew."""
+        if self.band.step != (1, 1):
+            return False
+        rows, columns = self.window.out
+        return -(-((rows - 1) * self.band.span + columns) // SIDE) <= rows * -(-columns // SIDE)
+
+    @cached_property
+    def tile_rows(self) -> int:
+        """Rows of a tile: fewer than 16 where the last would be nearly empty otherwise."""
+        count = self.window.batch * self.window.pixels if self.in_place else self.window.out[1]
+        if not self.in_place and self._is_linear:
+            return SIDE
+        return -(-count // -(-count // SIDE))
+
+    @property
+    def panels(self) -> int:
+        return -(-self.outputs // PANEL)
+
+    @property
+    def last(self) -> tuple[int, int]:
+        """Vectors of the last panel, and channels of its last vector where that is not full, else 0."""
+        rest = self.outputs - (self.panels - 1) * PANEL
+        return -(-rest // SIDE), rest % SIDE
+
+    @property
+    def columns(self) -> int:
+        """Output channels computed."""
+        return (self.panels - 1) * PANEL + self.last[0] * SIDE
+
+    @property
+    def source(self) -> str:
+        """How the band reads x (``emit.band.Band``)."""
+        if self.in_place:
+            return "pointwise"
+        return "runs" if self.band.take == (1, 1) and self.window.pads[1] >= 0 else "pixels"
+
+    @cached_property
+    def cut(self) -> Cut:
+        """Tasks: a pair of tiles or what rows of the output make one; panels are cut where those are too few."""
+        (rows, columns), images = self.window.out, self.window.batch
+        if self.in_place:
+            rows, unit, images = self.window.batch * self.window.pixels, 2 * self.tile_rows, 1
+            most = max(1, BLOCK_BYTES // (4 * self.words * unit))
+        else:
+            unit = min(rows, -(-2 * SIDE // columns))
+            most = next((n for n in range(rows, unit, -1) if 4 * self.band.elements(n) <= BLOCK_BYTES), unit) // unit
+        cut = Cut(rows, unit, most, self.panels, self.panels)
+        wanted = TASKS_PER_THREAD * self.threads
+        if self.threads == 1 or images * cut.row_tasks >= wanted:
+            return cut
+        return Cut(rows, unit * min(most, cut.row_tasks), 1, self.panels, 1)
+
+    @property
+    def tasks(self) -> int:
+        return (1 if self.in_place else self.window.batch) * self.cut.tasks
+
+    @property
+    def scratch(self) -> int:
+        """Bytes of a thread: sums on their way, and the band with what tiles read behind it."""
+        sums = HEAD_BYTES + ALIGNMENT + 4 * self.tile_rows * ROW_BYTES
+        if self.in_place:
+            return sums
+        return sums + 4 * (self.band.elements(self.cut.most_rows) + self.tile_rows * self._pitch)
+
+    @property
+    def _pitch(self) -> int:
+        """Words between two rows of a tile."""
+        return self.words * (1 if self.in_place else self.band.step[1])
+
+    def config(self) -> np.ndarray:
+        return aligned(tile_config(self.tile_rows, self.step))
+
+    def words_of(self, x_image: int) -> list[Argument]:
+        """``emit.matrix.ARGUMENTS`` from ``row_tasks`` on; ``x_image``: elements between images."""
+        run, offsets = self._run
+        size = (self.cut.rows, 1) if self.in_place else self.window.out
+        pitch = 0 if self.in_place else self.words
+        panel_words = len(offsets) * run * PANEL
+        return [
+            *(*self.cut.words, *size, x_image, pitch, self._pitch, self.outputs, self.panels, panel_words),
+            *(len(offsets), run // self.step, *self._places(offsets)),
+        ]
+
+    def _places(self, offsets: np.ndarray) -> tuple[Argument, ...]:
+        if self.in_place:
+            return (None,) * 4
+        most, tile = self.cut.most_rows, self.tile_rows
+        columns, span = self.window.out[1], self.band.span
+        if self._is_linear:
+            counts = [-(-((n - 1) * span + columns) // tile) if n else 0 for n in range(most + 1)]
+            position = np.arange(counts[-1] * tile, dtype=np.int64)
+            firsts = position[::tile] * self.words
+            y, x = np.divmod(position, span)
+        else:
+            across = -(-columns // tile)
+            counts = [n * across for n in range(most + 1)]
+            row, part = np.divmod(np.arange(most * across, dtype=np.int64), across)
+            firsts = (row * self.band.step[0] * span + part * tile * self.band.step[1]) * self.words
+            y = np.repeat(row, tile)
+            x = (part[:, None] * tile + np.arange(tile)).reshape(-1)
+        pixels = np.where(x < columns, y * columns + x, NOWHERE)
+        return aligned(offsets), aligned(np.array(counts, np.int64)), aligned(firsts), aligned(pixels)
+
+    def pack(self, matrix: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """[taps, channels, outputs], of ``dtype`` or to be rounded to it, as [panel][step][vector][word][channel]
+        [element of a word]; zeros where a word has more elements than there are channels, and behind the outputs."""
+        group = 4 // dtype.itemsize
+        shape = (matrix.shape[0] * self.words * group * self.columns,)
+        recipe = ("matrix", self.words, self.step, self.outputs, str(dtype))
+        return packed(recipe, matrix, shape, dtype, lambda made: self._fill(made, matrix, group))
+
+    def _fill(self, made: np.ndarray, matrix: np.ndarray, group: int) -> None:
+        taps, channels, outputs = matrix.shape
+        source = np.zeros((taps, self.words * group, self.columns), made.dtype)
+        source[:, :channels, :outputs] = matrix
+        steps = taps * self.words // self.step
+        split = source.reshape(steps, self.step, group, self.columns)
+        whole = self.columns // PANEL * PANEL
+        at = 0
+        for columns in (split[..., :whole], split[..., whole:]):
+            panels = -(-columns.shape[-1] // PANEL)
+            if panels:
+                vectors = columns.shape[-1] // panels // SIDE
+                place = made[at : at + columns.size].reshape(panels, steps, vectors, self.step, SIDE, group)
+                view = columns.reshape(steps, self.step, group, panels, vectors, SIDE)
+                strided_copy(place, view.transpose(3, 0, 4, 1, 5, 2))
+                at += columns.size
+
+
+def padded(row: np.ndarray | None, columns: int, dtype: type) -> np.ndarray:
+    """Numbers of the output channels, zeros behind them."""
+    made = np.zeros(columns, dtype)
+    if row is not None:
+        made[: len(row)] = row
+    return aligned(made)
