@@ -35,6 +35,9 @@ class Candidate:
 
 ACCURACY_CLASSES = {"strict": 1e-5, "default": 1e-4, "fast": 1.0}
 """Largest error of one step relative to its largest output, by the names ``--accuracy`` takes."""
+ROUNDINGS = 3
+"""Units in the last place a sum may show whose factors are rounded: seen are 0.3 to 1.5, more where a Clip cuts off
+what is largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,9 +197,9 @@ def _is_permitted(candidate: Candidate, allow: frozenset[str], max_error: float,
         if spec.dtype not in (value.dtype, OBJECT) and spec.dtype.name not in allow and not _lies_on(value, spec.dtype):
             return False
     floats = [spec.dtype for spec in offer.outputs if spec.dtype.is_float]
-    kept = [v.dtype for v, s in zip(candidate.region.outputs, offer.outputs, strict=True) if v.dtype is s.dtype]
-    granted = max((_resolution(dtype) for dtype in (*kept, *map(DType.parse, offer.uses))), default=0.0)
-    return not floats or offer.accuracy <= max_error + granted
+    granted = [_resolution(dtype) for dtype in floats]
+    granted += [ROUNDINGS * _resolution(DType.parse(name)) for name in offer.uses]
+    return not floats or offer.accuracy <= max_error + max(granted)
 
 
 def _lies_on(value: Value, dtype: DType) -> bool:
@@ -207,7 +210,7 @@ def _lies_on(value: Value, dtype: DType) -> bool:
 
 @cache
 def _resolution(dtype: DType) -> float:
-    """What rounding to a value's own element type may show: the model's choice, not the routine's."""
+    """What rounding to an element type may show: the model's choice or the user's, not the routine's."""
     return float(ml_dtypes.finfo(dtype.numpy).eps) if dtype.is_float else 0.0
 
 

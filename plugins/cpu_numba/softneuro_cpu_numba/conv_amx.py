@@ -25,8 +25,10 @@ from softneuro_cpu_numba.rows import MOST_PLANES, activation_kind
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, Window
 
 NHWC_BF16 = TensorSpec("cpu", BFLOAT16, NHWC)
-ERROR = 1e-2
+ERROR = 2e-2
 """Both factors are rounded to 8 bits."""
+SATURATING = frozenset(("sigmoid", "tanh", "hardsigmoid"))
+"""Activations behind which the error of a large sum may be most of the result: not offered."""
 ALLOWED = frozenset(("bfloat16",))
 
 
@@ -40,7 +42,7 @@ class MatrixUnitConv(Routine):
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         conv = convolution_of(region) if has_matrix_unit(target, "AMX_BF16") else None
-        if conv is None or conv.groups != 1:
+        if conv is None or conv.groups != 1 or conv.epilogue.activation.kind in SATURATING:
             return
         ways = [NHWC_BF16] if conv.window.channels % 2 == 0 else []
         if conv.window.channels <= MOST_PLANES:

@@ -124,6 +124,8 @@ def _convolutions() -> Iterator[Case]:
     yield _conv("seven-channels", (2, 7, 4, 13), (9, 7, 1, 3), source=INT8, pads=[0, 1, 0, 1])
     yield _conv("1x1", (2, 16, 6, 5), (33, 16, 1, 1), source=INT8)
     yield _conv("1x1-strided", (1, 17, 7, 9), (8, 17, 1, 1), strides=[2, 2])
+    yield _conv("1x1-strided-words", (1, 20, 7, 9), (40, 20, 1, 1), source=INT8, strides=[2, 2])
+    yield _conv("3x3-strided-words", (1, 8, 19, 35), (20, 8, 3, 3), source=SHIFTED, strides=[2, 2], pads=[1, 1, 1, 1])
     yield _conv("groups", (1, 12, 8, 8), (6, 6, 3, 3), group=2, pads=[0, 1, 1, 0])
     yield _conv("narrow", (1, 33, 5, 6), (3, 33, 2, 3), dilations=[2, 1], pads=[1, 1, 1, 1])
     yield _conv("dilated", (1, 40, 4, 4), (40, 40, 3, 3), source=SHIFTED, dilations=[1, 2], pads=[1, 2, 1, 2])

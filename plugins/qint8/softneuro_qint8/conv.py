@@ -12,6 +12,7 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
+from softneuro_qint8.matrix import UNIT, matrix_kernel, suits
 from softneuro_qint8.numbers import ONE_STEP, Requantise, integers_of, weight_scales
 from softneuro_qint8.regions import Between, between_grids, read_between
 from softneuro_qint8.rows import IntegerRows
@@ -78,6 +79,8 @@ class QConv(Routine):
         if conv is not None and not conv.is_depthwise:
             ins, outs = conv.between.specs([NHWC], NHWC)
             yield Offer(ins, outs, accuracy=ONE_STEP, flops=conv.flops)
+            if suits(target, conv.window, conv.groups, conv.weights):
+                yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=conv.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = integer_conv_of(region)
@@ -86,4 +89,6 @@ class QConv(Routine):
         out, group_in = integers.shape[:2]
         by_group = integers.reshape(conv.groups, out // conv.groups, group_in, -1).transpose(0, 3, 2, 1)
         source = conv.between.sources[0]
+        if offer.params == UNIT:
+            return matrix_kernel(conv.window, by_group[0], source, conv.finish, target)
         return IntegerRows(conv.window, by_group, conv.finish, source.stored_zero, source.is_signed).kernel(target)

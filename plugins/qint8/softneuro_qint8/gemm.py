@@ -12,6 +12,7 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import NCHW
+from softneuro_qint8.matrix import UNIT, matrix_kernel, suits
 from softneuro_qint8.numbers import ONE_STEP, Requantise, integers_of, weight_scales
 from softneuro_qint8.regions import Between, between_grids, read_between
 from softneuro_qint8.rows import IntegerRows
@@ -79,6 +80,8 @@ class QGemm(Routine):
         if product is not None:
             ins, outs = product.between.specs([NCHW], NCHW)
             yield Offer(ins, outs, accuracy=ONE_STEP, flops=product.flops)
+            if suits(target, as_window(product.rows, product.depth), 1, product.weights):
+                yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=product.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         product = _product_of(region)
@@ -87,6 +90,8 @@ class QGemm(Routine):
         integers = integers_of(product.weights, product.axis)
         matrix = (integers.T if product.axis == 0 else integers)[None, None]
         window = as_window(product.rows, product.depth)
+        if offer.params == UNIT:
+            return matrix_kernel(window, matrix[0], source, product.finish, target)
         return IntegerRows(window, matrix, product.finish, source.stored_zero, source.is_signed).kernel(target)
 
 

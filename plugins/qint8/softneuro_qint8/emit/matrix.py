@@ -1,0 +1,70 @@
+"""Convolution and matrix product of 8-bit integers on a matrix unit (``softneuro_cpu_numba.emit.matrix``), exact."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from softneuro_cpu_numba.emit.band import WORDS as BAND_WORDS
+from softneuro_cpu_numba.emit.band import Band
+from softneuro_cpu_numba.emit.emitter import I8, I32, Emitter, Index, Value
+from softneuro_cpu_numba.emit.matrix import ARGUMENTS, SIDE, Tiles, products
+from softneuro_cpu_numba.emit.slide import Place
+from softneuro_cpu_numba.emit.tasks import once, room
+from softneuro_cpu_numba.native import emitted
+
+from softneuro_qint8.emit.finish import WORDS as FINISH_WORDS
+from softneuro_qint8.emit.finish import Rounded
+
+MORE = ("factors", "shifts", "border", *FINISH_WORDS)
+"""After ``emit.matrix.ARGUMENTS``; ``border``: four zero points as one word. Then the band."""
+PRODUCTS = {True: "tdpbssd", False: "tdpbusd"}
+"""By whether x is signed; weights are."""
+
+
+@emitted
+def rows(
+    e: Emitter, tile: tuple[int, int], last: tuple[int, int], source: str, signed: bool, rounding: tuple[bool, bool]
+) -> None:
+    """y = rounded(windows(x) @ w * factor + shift) in 8 bits. ``start`` holds what the zero point takes from every sum;
+    ``tile``, ``last`` and ``source`` as for ``softneuro_cpu_numba.emit.bfloat``, ``rounding`` as for :class:`Rounded`.
+    scratch: sums, then the band."""
+    names = (*ARGUMENTS, *MORE)
+    a = dict(zip(names, e.words(0, len(names)), strict=True))
+    tiles, rounded = Tiles(*tile, PRODUCTS[signed]), Rounded.read(e, a, rounding)
+    factors, shifts = e.floats(a["factors"]), e.floats(a["shifts"])
+    y = e.b.inttoptr(a["y"], I8.as_pointer())
+    head = room(e)
+    packed = e.at(head, tiles.scratch_bytes // 4)
+
+    def pack(block: Value, image: Value, first_row: Value, here: Value) -> Value:
+        words = dict(zip(BAND_WORDS, e.words(len(names), len(BAND_WORDS)), strict=True))
+        band = BorderedBand(source, words, border=e.b.trunc(a["border"], I32))
+        once(e, block, lambda: band.pack(e, image, a["channels"], first_row, here, packed))
+        return packed
+
+    def store(sums: list[Value], column: Value, place: Value, is_last: bool) -> None:
+        reals = []
+        for v, total in enumerate(sums):
+            at = e.add(column, v * SIDE)
+            whole = e.b.sitofp(total, e.vector_type())
+            reals.append(e.fma(whole, e.load(factors, at), e.load(shifts, at)))
+        if not (is_last and last[1]):
+            rounded.store(e, reals, Place(y, place, None))
+            return
+        for v, real in enumerate(reals):
+            few = last[1] if v == len(reals) - 1 else 0
+            rounded.store(e, [real], Place(y, e.add(place, v * SIDE), e.lanes_below(e.i(few)) if few else None))
+
+    products(e, a, tiles, last[0], None if source == "pointwise" else pack, head, store)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BorderedBand(Band):
+    """Words of four bytes; the border is the zero point, whose products ``start`` takes away."""
+
+    border: Value
+
+    def clear(self, e: Emitter, out: Value, count: Index) -> None:
+        place = e.b.bitcast(out, I32.as_pointer())
+        many = e.splat(self.border)
+        e.run(count, lambda i: e.store(many, place, i), lambda i: e.b.store(self.border, e.at(place, i)) and None)

@@ -1,0 +1,52 @@
+"""What ``emit.matrix`` is given: integer products for processors with a matrix unit of 8-bit integers."""
+
+from __future__ import annotations
+
+import numpy as np
+from softneuro_cpu_numba.amx import has_matrix_unit
+from softneuro_cpu_numba.emit.isa import isa_of
+from softneuro_cpu_numba.matrix_rows import MatrixRows, padded
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, emitted_address
+from softneuro_cpu_numba.windows import Window
+
+from softneuro_core.device import Target
+from softneuro_core.graph import Value
+from softneuro_qint8.numbers import Grid, Requantise
+
+UNIT = {"unit": "amx"}
+"""The parameter of offers that use it."""
+
+
+def suits(target: Target, window: Window, groups: int, weights: Value) -> bool:
+    """Whether the unit computes this: words of four channels of one group, weights that are bytes with a sign."""
+    numbers = weights.qparams
+    assert numbers is not None
+    signed = np.asarray(numbers.zero_point).dtype == np.int8 and not np.any(numbers.zero_point)
+    return groups == 1 and window.channels % 4 == 0 and signed and has_matrix_unit(target, "AMX_INT8")
+
+
+def matrix_kernel(
+    window: Window, weights: np.ndarray, source: Grid, finish: Requantise, target: Target
+) -> NativeKernel:
+    """The prepared step; packs the weights, int16 (taps, channels, outputs)."""
+    words, outputs = window.channels // 4, weights.shape[2]
+    rows = MatrixRows(window, words, outputs, window.is_pointwise, target.threads)
+    address = emitted_address(
+        *("softneuro_qint8.emit.matrix", "rows", isa_of(target)),
+        tile=(rows.tile_rows, rows.step),
+        last=rows.last,
+        source=rows.source,
+        signed=source.is_signed,
+        rounding=finish.target.finish,
+    )
+    height, width = window.size
+    start = -source.zero * weights.astype(np.int32).sum((0, 1))
+    border = int.from_bytes(source.stored_zero.tobytes() * 4, "little")
+    args: list[Argument] = [
+        *(In(0), rows.pack(weights, np.dtype(np.int8)), padded(start, rows.columns, np.int32), None, Out(0)),
+        *(rows.config(), *rows.words_of(words * width * height)),
+        *(padded(finish.factors, rows.columns, np.float32), padded(finish.shifts, rows.columns, np.float32), border),
+        *finish.target.words,
+        *(() if rows.in_place else rows.band.words((words * width, words, 1))),
+    ]
+    return NativeKernel(address, tuple(args), rows.tasks, rows.scratch)
