@@ -5,14 +5,11 @@ Shared by products of bfloat16 and of 8-bit integers: all is counted in words of
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from softneuro_core.device import Target
 from softneuro_cpu_numba.amx import tile_config
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy

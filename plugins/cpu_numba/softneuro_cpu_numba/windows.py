@@ -42,6 +42,11 @@ class Window:
         return self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.pads) and self.size == self.out
 
 
+def as_window(rows: int, depth: int) -> Window:
+    """A matrix as an image one pixel wide."""
+    return Window(1, depth, (rows, 1), (rows, 1), (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
+
+
 def text(attribute: Any) -> str:
     """A string attribute, whether the importer left bytes or text."""
     return attribute.decode() if isinstance(attribute, bytes) else str(attribute)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from softneuro_cpu_numba.windows import Window
+from softneuro_cpu_numba.windows import as_window
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
@@ -93,8 +93,3 @@ class QGemm(Routine):
         if offer.params == UNIT:
             return matrix_kernel(window, matrix[0], source, product.finish, target)
         return IntegerRows(window, matrix, product.finish, source.stored_zero, source.is_signed).kernel(target)
-
-
-def as_window(rows: int, depth: int) -> Window:
-    """A matrix as an image one pixel wide."""
-    return Window(1, depth, (rows, 1), (rows, 1), (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))

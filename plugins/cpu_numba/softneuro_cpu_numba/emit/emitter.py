@@ -151,10 +151,7 @@ class Emitter:
         """A vector of float32 from elements of ``dtype`` (``pointer`` from :meth:`stored`); as :meth:`load_some`."""
         if dtype == "float32":
             return self.load(pointer, offset) if mask is None else self.load_some(pointer, offset, mask)
-        if mask is None:
-            bits = self.load_integers(pointer, offset, I16)
-        else:
-            bits = self.load_some(pointer, offset, mask)
+        bits = self.load_integers(pointer, offset, I16) if mask is None else self.load_some(pointer, offset, mask)
         if dtype == "float16":
             return self.b.fpext(self.b.bitcast(bits, self.vector_type(element=ir.HalfType())), self.vector_type())
         wide = self.b.zext(bits, self.vector_type(element=I32))

@@ -1,0 +1,61 @@
+"""What ``emit.bfloat`` is given: convolution and matrix product of bfloat16 with constant weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.spec import BFLOAT16, DType
+from softneuro_cpu_numba.emit.isa import isa_of
+from softneuro_cpu_numba.epilogues import Activation
+from softneuro_cpu_numba.matrix_rows import MatrixRows, padded
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, emitted_address
+from softneuro_cpu_numba.rows import activation_kind
+from softneuro_cpu_numba.windows import Window
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BfloatRows:
+    """y = windows(x) @ weights + bias, + residual, activated, stored as ``result``; x is input 0, NHWC or a matrix.
+
+    ``residual`` is the number of the added input. ``planes``: x is float32 and NCHW, of few channels, and rounded on
+    the way in.
+    """
+
+    window: Window
+    weights: np.ndarray  # (taps, channels, outputs), perhaps a view
+    bias: np.ndarray | None
+    activation: Activation
+    residual: int | None
+    result: DType
+    planes: bool = False
+
+    def kernel(self, target: Target) -> NativeKernel:
+        """The prepared step; packs the weights."""
+        window, channels = self.window, self.window.channels
+        in_place = window.is_pointwise and not self.planes
+        rows = MatrixRows(window, -(-channels // 2), self.weights.shape[2], in_place, target.threads)
+        address = emitted_address(
+            *("bfloat", "rows", isa_of(target)),
+            tile=(rows.tile_rows, rows.step),
+            last=rows.last,
+            source="planes" if self.planes else rows.source,
+            planes=channels if self.planes else 0,
+            act=activation_kind(self.activation),
+            residual=self.residual is not None,
+            stored=self.result.name,
+        )
+        height, width = window.size
+        pixel = rows.words
+        x_image, strides = pixel * width * height, (pixel * width, pixel, 1)
+        if self.planes:
+            x_image, strides = channels * height * width, (width, 1, height * width)
+        args: list[Argument] = [
+            *(In(0), rows.pack(self.weights, BFLOAT16.numpy), padded(self.bias, rows.columns, np.float32)),
+            *(None if self.residual is None else In(self.residual), Out(0), rows.config(), *rows.words_of(x_image)),
+            *(self.activation.p0, self.activation.p1),
+            *(() if rows.in_place else rows.band.words(strides)),
+        ]
+        return NativeKernel(address, tuple(args), rows.tasks, rows.scratch)
