@@ -110,23 +110,21 @@ def accumulate(
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What happens to a sum on its way to memory: + residual, activation. Parameters are scalars."""
+    """What happens to a sum on its way to memory: + residual, activation. Parameters are scalars; y and the residual
+    point to elements ``stored`` as float32, float16 or bfloat16."""
 
     activation: str
     p0: Value
     p1: Value
     residual: Value | None = None
+    stored: str = "float32"
 
     def store(self, e: Emitter, value: Value, y: Value, offset: Index, mask: Value | int | None = None) -> None:
         """Writes a vector of results to ``y[offset]``; the residual is read at the same offset."""
         if self.residual is not None:
-            more = e.load(self.residual, offset) if mask is None else e.load_some(self.residual, offset, mask)
-            value = e.b.fadd(value, more)
+            value = e.b.fadd(value, e.load_stored(self.residual, offset, self.stored, mask))
         value = ACTIVATIONS[self.activation](e, value, e.splat(self.p0), e.splat(self.p1))
-        if mask is None:
-            e.store(value, y, offset)
-        else:
-            e.store_some(value, y, offset, mask)
+        e.store_stored(value, y, offset, self.stored, mask)
 
 
 def in_pieces(
