@@ -5,7 +5,7 @@ Owns how a job finds its graph, catalog and values again; must not know pipes, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from softneuro_core.profiling.compare import REFERENCE_ERROR
 from softneuro_core.profiling.keys import constants_nbytes
 from softneuro_core.profiling.measure import Case, Effort, measure
 from softneuro_core.profiling.values import Stored
+from softneuro_core.rig import Operand
 from softneuro_core.routine import Adapter, Routine
 from softneuro_core.spec import OBJECT, TensorSpec
 
@@ -81,7 +82,7 @@ class Workbench:
             target=target,
             devices=self.catalog.devices,
             link=self.catalog.link,
-            slack=max((REFERENCE_ERROR.get(value.dtype.name, 0.0) for value, _ in results), default=0.0),
+            slack=_reference_error(operands, results),
             strided=offer.strided,
             constants_nbytes=constants_nbytes(self.graph),
         )
@@ -138,6 +139,14 @@ class Workbench:
 
 def _specs(texts: list[str]) -> tuple[TensorSpec, ...]:
     return tuple(TensorSpec.parse(text) for text in texts)
+
+
+def _reference_error(operands: Sequence[Operand], results: Sequence[Operand]) -> float:
+    """How far the reference may be from what the kernel makes: it computes in the results' own types, of inputs that
+    were not rounded to the floats the kernel reads; and a rounded result next to a tie goes either way."""
+    types = {value.dtype for value, _ in results}
+    types |= {spec.dtype for value, spec in (*operands, *results) if spec.dtype is not value.dtype}
+    return max((REFERENCE_ERROR.get(dtype.name, 0.0) for dtype in types), default=0.0)
 
 
 def _rounded(array: Any, value: Value, spec: TensorSpec) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from softneuro_core.builtin.reference import LayerEvaluator
@@ -121,13 +122,19 @@ def _judge(executable: Executable, prepared: PreparedStep, truth: _Truth, allowe
             continue
         error, relative, snr = difference(_stored(executable, slot), truth[slot.value])
         is_float = slot.value.dtype.is_float
-        limit = allowed + (float(np.finfo(np.float16).eps) if slot.spec.dtype.itemsize == 2 else 0.0)
+        limit = allowed + max(map(_resolution, (*prepared.reads, slot)))
         beyond = (
             not (relative <= limit) if is_float else not (error <= max(1.0, allowed) if allowed >= 1 else error == 0)
         )
         if beyond or not relative <= worst.relative or worst.snr_db > snr:
             worst = StepError(step.name, routine, error, relative, snr, limit, worst.diverges or beyond)
     return worst
+
+
+def _resolution(slot: Slot) -> float:
+    """What being stored in half the bits may show, in what a step reads as well as in what it makes."""
+    dtype = slot.spec.dtype
+    return float(ml_dtypes.finfo(dtype.numpy).eps) if dtype.is_float and dtype.itemsize == 2 else 0.0
 
 
 def _stored(executable: Executable, slot: Slot) -> Any:

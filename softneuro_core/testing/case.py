@@ -99,6 +99,11 @@ class Case:
 
         return replace(self, inputs=cast(self.inputs), constants=cast(self.constants))
 
+    def rounded(self, dtypes: Mapping[str, np.dtype]) -> Case:
+        """The same case with inputs as these narrower types hold them, still in their own type."""
+        inputs = {n: a.astype(dtypes[n]).astype(a.dtype) if n in dtypes else a for n, a in self.inputs.items()}
+        return replace(self, inputs=inputs)
+
     def renamed(self, name: str) -> Case:
         return replace(self, name=name)
 

@@ -54,17 +54,33 @@ def check_routine(catalog: Catalog, name: str, case: Case) -> Report:
     if not offers:
         return Report(0, tuple(found))
     report = Report(len(offers), tuple(found))
-    other = case.with_inputs(OTHER_SEED)
+    cases = (case, case.with_inputs(OTHER_SEED))
     try:
-        wanted, other_wanted = (expected(c, catalog.operators) for c in (case, other))
+        wanted = _wanted(catalog, cases)
     except SoftneuroError as error:
         return replace(report, skipped=f"the reference cannot compute {case.name}: {error}")
     for region, offer in offers:
-        subject = _subject(catalog, routine, case, region, offer, wanted, other, other_wanted)
+        narrow = _narrower(region, offer)
+        held = (cases[0].rounded(narrow), cases[1].rounded(narrow))
+        goals = _wanted(catalog, held) if narrow else wanted
+        subject = _subject(catalog, routine, held[0], region, offer, goals[0], held[1], goals[1])
         outcome = run_checks(subject)
         findings = tuple(Finding(check, subject.name, detail) for check, detail in outcome.found)
         report = report.merged(Report(0, findings, outcome.max_error, outcome.nmse))
     return report
+
+
+def _wanted(catalog: Catalog, cases: tuple[Case, Case]) -> tuple[Expected, Expected]:
+    return expected(cases[0], catalog.operators), expected(cases[1], catalog.operators)
+
+
+def _narrower(region: Region, offer: Offer) -> dict[str, np.dtype]:
+    """Inputs the offer reads in floats narrower than their own: what those have lost is not the routine's fault."""
+    return {
+        value.name: spec.dtype.numpy
+        for value, spec in zip(region.inputs, offer.inputs, strict=True)
+        if value.dtype.is_float and spec.dtype.is_float and spec.dtype.itemsize < value.dtype.itemsize
+    }
 
 
 def _subject(

@@ -8,7 +8,7 @@ from onnx import helper
 
 from softneuro_core.errors import ModelError
 from softneuro_core.graph import Value
-from softneuro_core.spec import DType, QParams, TensorSpec
+from softneuro_core.spec import DTYPES, DType, QParams, TensorSpec
 from softneuro_core.testing.build import build_graph
 from softneuro_core.testing.case import Const, normal, single
 from softneuro_core.testing.cases import all_cases, perf_cases
@@ -104,6 +104,13 @@ def test_other_inputs_keep_shape_dtype_and_range() -> None:
     other = case.with_inputs(1)
     assert sorted(other.inputs["x0"].ravel()) == sorted(case.inputs["x0"].ravel())
     assert not np.array_equal(other.inputs["x0"], case.inputs["x0"])
+
+
+def test_rounded_inputs_are_what_the_narrower_type_holds() -> None:
+    case = single("relu", "Relu", np.array([1.0, 1.003, -3.01], np.float32))
+    held = case.rounded({"x0": DTYPES["bfloat16"].numpy}).inputs["x0"]
+    assert held.dtype == np.float32 and held.tolist() == [1.0, 1.0, -3.015625]
+    assert case.rounded({}).inputs["x0"].tolist() == case.inputs["x0"].tolist()
 
 
 def test_building_keeps_absent_inputs_attributes_and_constants() -> None:

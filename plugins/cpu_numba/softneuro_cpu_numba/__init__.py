@@ -53,9 +53,9 @@ def softneuro_routines() -> Iterable[Routine]:
 
 @hookimpl
 def softneuro_adapters() -> Iterable[Adapter]:
-    from softneuro_cpu_numba.adapters import ToOtherLayout
+    from softneuro_cpu_numba.adapters import CastBfloat, ToOtherLayout
 
-    return [ToOtherLayout()]
+    return [ToOtherLayout(), CastBfloat()]
 
 
 @hookimpl

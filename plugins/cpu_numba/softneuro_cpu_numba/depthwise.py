@@ -10,12 +10,13 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
-from softneuro_core.spec import NHWC
+from softneuro_core.spec import NHWC, DType
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import activation_kind
 from softneuro_cpu_numba.slides import plan_slide
+from softneuro_cpu_numba.storage import BFLOAT_ERROR, NHWC_BF16, stores_bfloat
 from softneuro_cpu_numba.tiles import split
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 
@@ -26,7 +27,7 @@ def _depthwise_of(region: Region) -> Convolution | None:
 
 
 class Depthwise(Routine):
-    """Conv with as many groups as channels [+ Add] [+ activation], float32."""
+    """Conv with as many groups as channels [+ Add] [+ activation], float32, stored so or as bfloat16."""
 
     name = "cpu/depthwise"
 
@@ -36,13 +37,16 @@ class Depthwise(Routine):
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         conv = _depthwise_of(region)
         if conv is not None:
-            for spec in (NHWC_F32, NCHW_F32):
-                yield Offer((spec,) * len(region.inputs), (spec,), accuracy=SUMS, flops=conv.flops)
+            ways = [(NHWC_F32, SUMS), (NCHW_F32, SUMS)]
+            ways += [(NHWC_BF16, BFLOAT_ERROR)] if stores_bfloat(target) else []
+            for spec, accuracy in ways:
+                yield Offer((spec,) * len(region.inputs), (spec,), accuracy=accuracy, flops=conv.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = _depthwise_of(region)
         assert conv is not None
-        return _channels_last(conv, target) if offer.outputs[0].layout == NHWC else _planes(conv, target)
+        spec = offer.outputs[0]
+        return _channels_last(conv, target, spec.dtype) if spec.layout == NHWC else _planes(conv, target)
 
 
 COPY_BYTES = 24 << 10
@@ -83,13 +87,14 @@ def _planes(conv: Convolution, target: Target) -> NativeKernel:
     )
 
 
-def _channels_last(conv: Convolution, target: Target) -> NativeKernel:
+def _channels_last(conv: Convolution, target: Target, stored: DType) -> NativeKernel:
     window, act, residual = conv.window, conv.epilogue.activation, conv.epilogue.residual
-    lanes, plan = lanes_of(target), plan_slide(window, target)
+    lanes, plan = lanes_of(target), plan_slide(window, target, stored.itemsize)
     address = emitted_address(
         *("depthwise", "nhwc", isa_of(target)),
         act=activation_kind(act),
         residual=residual is not None,
+        stored=stored.name,
         **plan.params,
     )
     bias = np.zeros(conv.groups, np.float32) if conv.bias is None else conv.bias.astype(np.float32)

@@ -12,16 +12,16 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
-from softneuro_core.spec import BFLOAT16, FLOAT32, NCHW, NHWC, TensorSpec
+from softneuro_core.spec import FLOAT32, TensorSpec
 from softneuro_cpu_numba.amx import has_matrix_unit
 from softneuro_cpu_numba.bfloat_rows import BfloatRows
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.epilogues import Epilogue
 from softneuro_cpu_numba.gemm import Product, product_of
 from softneuro_cpu_numba.rows import MOST_PLANES
+from softneuro_cpu_numba.storage import NCHW_BF16, NHWC_BF16
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, as_window
 
-NHWC_BF16, NCHW_BF16 = (TensorSpec("cpu", BFLOAT16, layout) for layout in (NHWC, NCHW))
 ERROR = 2e-2
 """Both factors are rounded to 8 bits."""
 SATURATING = frozenset(("sigmoid", "tanh", "hardsigmoid"))

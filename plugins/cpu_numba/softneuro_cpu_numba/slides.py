@@ -82,10 +82,11 @@ def row_params(window: Window, target: Target) -> Mapping[str, object]:
     return {"columns": astuple(shape), "most": most, "unrolled": unrolled}
 
 
-def plan_slide(window: Window, target: Target) -> SlidePlan:
+def plan_slide(window: Window, target: Target, itemsize: int = 4) -> SlidePlan:
+    """``itemsize``: bytes of an input element."""
     lanes, channels = lanes_of(target), window.channels
     vectors = -(-channels // lanes)
-    block = min(vectors, _block(window, lanes))
+    block = min(vectors, _block(window, lanes * itemsize))
     blocks = -(-vectors // block)
     return SlidePlan(
         {"channels": channels, **row_params(window, target)},
@@ -97,10 +98,10 @@ def plan_slide(window: Window, target: Target) -> SlidePlan:
     )
 
 
-def _block(window: Window, lanes: int) -> int:
+def _block(window: Window, vector_bytes: int) -> int:
     """Vectors of channels a task works on: whole cache lines that stay cached for the next row; all, where only fewer
     would stay or no row is read twice (2x2 pooling of 256 channels at 56x56: 62 us instead of 81)."""
-    line = max(1, LINE_BYTES // (4 * lanes))
-    fitting = CACHED_BYTES // (window.kernel[0] * window.size[1] * lanes * 4) // line * line
+    line = max(1, LINE_BYTES // vector_bytes)
+    fitting = CACHED_BYTES // (window.kernel[0] * window.size[1] * vector_bytes) // line * line
     reused = window.kernel[0] > window.strides[0] and fitting >= 2 * line
     return min(fitting, CACHED_VECTORS) if reused else window.channels

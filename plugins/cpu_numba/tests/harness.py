@@ -13,9 +13,11 @@ from softneuro_cpu_numba.walker import link
 
 from softneuro_core.builtin.reference import RegionEvaluator
 from softneuro_core.device import HostDevice, Target
-from softneuro_core.graph import Graph, Region
+from softneuro_core.encoding import decode, encode
+from softneuro_core.graph import Graph, Region, Value
 from softneuro_core.rig import Rig
 from softneuro_core.routine import Offer, Routine
+from softneuro_core.spec import TensorSpec
 from softneuro_core.testing.build import build_graph
 
 DEVICE = HostDevice()
@@ -72,13 +74,19 @@ def check(
     graph = graph_of(nodes, inputs, constants, opset)
     found = []
     for routine, region, offer in offers_of(graph):
-        arrays = [inputs[v.name] for v in region.inputs]
+        operands = zip(region.inputs, offer.inputs, strict=True)
+        arrays = [_held(inputs[value.name], value, spec) for value, spec in operands]
         wanted = RegionEvaluator(region)(arrays)
         _check_offer(routine, region, offer, arrays, wanted)
         found.append((routine.name, offer))
     missing = set(expect) - {name for name, _ in found}
     assert not missing, f"no offer from {sorted(missing)}; got {[n for n, _ in found]}"
     return found
+
+
+def _held(array: Any, value: Value, spec: TensorSpec) -> Any:
+    """What is left of an array stored as ``spec``, in the value's own type."""
+    return array if value.is_object else decode(encode(array, value, spec), value, spec)
 
 
 def run_first(graph: Graph, arrays: Sequence[Any]) -> np.ndarray:
@@ -109,7 +117,7 @@ def _check_offer(routine: Routine, region: Region, offer: Offer, arrays: Sequenc
             rig.load(arrays)
             rig.poison()
             (rig.linked(link, target(threads), [0]) if linked else rig.calls[0].run)()
-            made.append(rig.outputs())
+            made.append([_held(array, *operand) for array, operand in zip(rig.outputs(), outputs, strict=True)])
             assert rig.zones_intact() is None, f"{label}: {rig.zones_intact()}"
             assert rig.inputs_intact() is None, f"{label}: {rig.inputs_intact()}"
     for result in made:

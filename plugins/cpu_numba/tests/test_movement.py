@@ -1,15 +1,16 @@
-"""Copies of every kind against the reference, and the layout adapter."""
+"""Copies of every kind against the reference, and the adapters."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from harness import DEVICE, check, graph_of, node, random, target
-from softneuro_cpu_numba.adapters import ToOtherLayout
+from softneuro_cpu_numba.adapters import CastBfloat, ToOtherLayout
 
+from softneuro_core.device import Target
 from softneuro_core.graph import Value
 from softneuro_core.rig import Rig
-from softneuro_core.spec import DType, TensorSpec
+from softneuro_core.spec import BFLOAT16, FLOAT32, DType, TensorSpec
 
 
 def ints(*values: int) -> np.ndarray:
@@ -125,3 +126,28 @@ def test_layout_adapter_round_trip(shape, dtype):
 def test_layout_adapter_declines_matrices():
     value = graph_of([node("Relu", "x", "y")], {"x": random(3, 4)}).inputs[0]
     assert not ToOtherLayout().accepts(TensorSpec.parse("cpu:float32"), TensorSpec.parse("cpu:float32:NHWC"), value)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (3, 100), (1, 3, 8, 8), (2, 17, 50, 33)])
+@pytest.mark.parametrize("features", [DEVICE.isa, "SSE2"])
+def test_bfloat16_adapter_rounds_as_ml_dtypes_does(shape, features):
+    """Half to even, NaN and infinities kept; widening is exact."""
+    value, wide, narrow = Value("x", FLOAT32, shape), TensorSpec("cpu", FLOAT32), TensorSpec("cpu", BFLOAT16)
+    x = random(*shape)
+    flat = x.reshape(-1)
+    odd = np.array([0x3F808000, 0x3F818000, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F7FFFFF, 0x80000000], np.uint32)
+    flat[: odd.size] = odd.view(np.float32)[: flat.size]
+    held = x.astype(BFLOAT16.numpy)
+    for src, dst, wanted in ((wide, narrow, held), (narrow, wide, held.astype(np.float32))):
+        kernel = CastBfloat().prepare(src, dst, value, Target(DEVICE, 1, features))
+        rig = Rig(kernel, [(value, src)], [(value, dst)], {"cpu": DEVICE}, routine_device="cpu")
+        rig.load([x])
+        rig.run()
+        assert rig.zones_intact() is None
+        np.testing.assert_array_equal(rig.outputs()[0].astype(np.float32), wanted.astype(np.float32))
+
+
+def test_bfloat16_adapter_declines_other_types():
+    adapter, value = CastBfloat(), Value("x", FLOAT32, (1, 3, 4, 4))
+    assert not adapter.accepts(TensorSpec.parse("cpu:float32"), TensorSpec.parse("cpu:float16"), value)
+    assert not adapter.accepts(TensorSpec.parse("cpu:float32"), TensorSpec.parse("cpu:bfloat16:NHWC"), value)

@@ -11,17 +11,26 @@ from softneuro_cpu_numba.slides import Columns
 
 @emitted
 def nhwc(
-    e: Emitter, channels: int, columns: tuple[int, ...], most: int, act: str, residual: bool, unrolled: bool
+    e: Emitter,
+    channels: int,
+    columns: tuple[int, ...],
+    most: int,
+    act: str,
+    residual: bool,
+    unrolled: bool,
+    stored: str = "float32",
 ) -> None:
     """y = depthwise(x, w) + bias, + residual, activated. args: those of ``emit.slide``, then w, bias, residual, p0, p1.
 
     ``columns`` are the numbers of :class:`Columns`; bias and weights lie by vectors of channels, the last one
-    overlapping the one before, or filled with zeros where there are fewer channels than lanes.
+    overlapping the one before, or filled with zeros where there are fewer channels than lanes. x, y and the residual
+    are ``stored`` as one type; arithmetic is float32.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
-    w, bias, more = (e.floats(word) for word in e.words(len(ARGUMENTS), 3))
+    w, bias = (e.floats(word) for word in e.words(len(ARGUMENTS), 2))
     at = len(ARGUMENTS) + 3
-    finish = Finish(act, e.number(at), e.number(at + 1), more if residual else None)
+    more = e.stored(e.word(at - 1), stored) if residual else None
+    finish = Finish(act, e.number(at), e.number(at + 1), more, stored)
     slide(e, a, channels, Columns(*columns), most, unrolled, Products(w, bias, finish))
 
 
@@ -29,7 +38,7 @@ class Products(Fold):
     """Sums of products, from the bias on, finished as a matrix product's are."""
 
     def __init__(self, weights: Value, bias: Value, finish: Finish) -> None:
-        self.weights, self.bias, self.finish = weights, bias, finish
+        self.weights, self.bias, self.finish, self.stored = weights, bias, finish, finish.stored
 
     def start(self, e: Emitter, lane: Value) -> Value:
         return e.load(self.bias, lane)

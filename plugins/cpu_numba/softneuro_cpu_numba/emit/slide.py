@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from softneuro_cpu_numba.emit.emitter import F32, Emitter, Index, Value
+from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
 from softneuro_cpu_numba.emit.tasks import neighbours
 from softneuro_cpu_numba.slides import Columns, Tile
 
@@ -34,22 +34,21 @@ class Place:
     offset: Value
     mask: Value | None
 
-    def store(self, e: Emitter, value: Value) -> None:
-        if self.mask is None:
-            e.store(value, self.y, self.offset)
-        else:
-            e.store_some(value, self.y, self.offset, self.mask)
+    def store(self, e: Emitter, value: Value, stored: str = "float32") -> None:
+        """Writes a vector as it is, or of float32 rounded to a narrower type."""
+        e.store_stored(value, self.y, self.offset, stored, self.mask)
 
 
 class Fold(ABC):
     """What becomes of the taps of one output. Weights, if any: [vector of channels][kernel rows][kernel columns]
-    [lanes]."""
+    [lanes], float32. Taps lie ``stored`` as float32, float16 or bfloat16."""
 
     weights: Value | None = None
+    stored: str = "float32"
 
     def load(self, e: Emitter, x: Value, offset: Index, mask: Value | None) -> Value:
         """A vector of taps; lanes outside ``mask`` are not read."""
-        return e.load(x, offset) if mask is None else e.load_some(x, offset, mask)
+        return e.load_stored(x, offset, self.stored, mask)
 
     @abstractmethod
     def start(self, e: Emitter, lane: Value) -> Value:
@@ -78,14 +77,18 @@ def slide(
     most: int,
     unrolled: bool,
     operation: Fold,
-    element: Any = F32,
+    element: Any = None,
 ) -> None:
-    """All tasks of a kernel; ``a`` are the values of :data:`ARGUMENTS`, ``element`` the type x and y point to.
+    """All tasks of a kernel; ``a`` are the values of :data:`ARGUMENTS`, ``element`` the type x and y point to where it
+    is not what the operation says.
 
     ``unrolled``: tiles of ``most`` outputs, code for each different one; otherwise loops over kernel columns and
     outputs. The last vector of channels overlaps the one before, or is masked where there are fewer than lanes.
     """
-    x, y = (e.b.inttoptr(a[name], element.as_pointer()) for name in ("x", "y"))
+    if element is None:
+        x, y = (e.stored(a[name], operation.stored) for name in ("x", "y"))
+    else:
+        x, y = (e.b.inttoptr(a[name], element.as_pointer()) for name in ("x", "y"))
     row = OutputRows(e, a, (x, y), (channels, channels), channels, shape, operation)
 
     def tasks(number: Value, many: Value, _: Value) -> None:

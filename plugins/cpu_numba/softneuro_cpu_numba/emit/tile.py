@@ -110,8 +110,8 @@ def accumulate(
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """What happens to a sum on its way to memory: + residual, activation. Parameters are scalars; residual and result
-    are ``stored`` as float32, float16 or bfloat16."""
+    """What happens to a sum on its way to memory: + residual, activation. Parameters are scalars; y and the residual
+    point to elements ``stored`` as float32, float16 or bfloat16."""
 
     activation: str
     p0: Value
