@@ -22,11 +22,12 @@ class Isa:
     @property
     def narrows_bfloat(self) -> bool:
         """Whether one instruction rounds float32 to bfloat16."""
-        if self.features is not None:
-            return False
-        import llvmlite.binding as llvm
+        features = self.features
+        if features is None:
+            import llvmlite.binding as llvm
 
-        return bool(llvm.get_host_cpu_features().get("avx512bf16")) and self.lanes == 16
+            features = llvm.get_host_cpu_features().flatten()
+        return self.lanes == 16 and "+avx512bf16" in features
 
     def fits(self, rows: int, vectors: int) -> bool:
         """Whether a tile's accumulators, one row of the other factor and one broadcast stay in registers."""
@@ -42,12 +43,16 @@ TABLE = {
         Isa("neon", 4, 32, "generic", "+neon", "aarch64-unknown-linux-gnu"),
     )
 }
+MATRIX_UNIT = Isa("amx", 16, 32, "sapphirerapids", f"{TABLE['avx512'].features},+avx512bf16,+amx-bf16,+amx-int8")
+"""What kernels for a matrix unit need, to compile them elsewhere; where there is one, ``avx512`` has it."""
 NATIVE = {name: Isa(name, isa.lanes, isa.registers) for name, isa in TABLE.items()}
 """The same classes compiled for exactly this CPU (its scheduling model and all its features)."""
 
 
 def find_isa(name: str) -> Isa:
     """``avx2`` compiles for this very CPU, ``avx2!`` for any CPU of the class."""
+    if name == "amx!":
+        return MATRIX_UNIT
     return TABLE[name[:-1]] if name.endswith("!") else NATIVE[name]
 
 

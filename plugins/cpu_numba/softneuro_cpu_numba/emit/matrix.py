@@ -126,9 +126,9 @@ ARGUMENTS = (
 )
 """``start``: what the sums of each output channel begin with; ``rows`` x ``columns`` are the output's; ``x_image``:
 words between images; ``channels``: words of a pixel in the band; ``pitch``: words between rows of a tile; ``ld_y``:
-elements between pixels of the result; ``panels`` of ``panel_words`` words of weights, the last one perhaps half as
-wide. By the output rows of a stretch ``tile_counts``; by tile the place of its first row in the band; by a tile's row the
-output pixel in the stretch, or -1."""
+elements between pixels of the result; ``panels`` of ``panel_words`` words of weights, the last perhaps half as wide.
+``tile_counts``: tiles by output rows of a stretch; ``tile_places``: by tile where its first row begins in the band;
+``row_places``: by row of a tile the output pixel in the stretch, or -1."""
 
 Store = Callable[[list[Value], Value, Value, bool], None]
 """Writes the sums of one pixel: vectors, its first output channel, ``ld_y`` times its number plus that, whether this is

@@ -1,0 +1,120 @@
+"""Products on a matrix unit: right where there is one, compiled everywhere with all sums in its registers."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from harness import DEVICE, check, node, random, target
+from softneuro_cpu_numba.amx import has_matrix_unit, tile_config
+from softneuro_cpu_numba.emit.compile import assembly
+from softneuro_cpu_numba.matrix_rows import MatrixRows
+from softneuro_cpu_numba.native import emitted_text
+from softneuro_cpu_numba.windows import Window, as_window
+
+from softneuro_core.device import Target
+
+needs_unit = pytest.mark.skipif(not has_matrix_unit(target(), "AMX_BF16"), reason="this CPU has no matrix unit")
+CONVOLUTIONS = [  # channels, outputs, size, kernel, strides, pads, dilations
+    (64, 64, (14, 14), (1, 1), (1, 1), (0, 0), (1, 1)),
+    (2, 1, (1, 1), (1, 1), (1, 1), (0, 0), (1, 1)),
+    (24, 40, (5, 7), (1, 1), (1, 1), (0, 0), (1, 1)),
+    (34, 17, (7, 9), (1, 1), (2, 2), (0, 0), (1, 1)),
+    (32, 33, (7, 7), (3, 3), (1, 1), (1, 1), (1, 1)),
+    (20, 96, (14, 30), (3, 3), (1, 1), (1, 1), (1, 1)),
+    (16, 48, (19, 35), (3, 3), (2, 2), (1, 1), (1, 1)),
+    (8, 24, (12, 11), (5, 3), (2, 1), (2, 0), (1, 2)),
+    (3, 32, (23, 37), (3, 3), (2, 2), (1, 1), (1, 1)),
+    (1, 16, (9, 20), (7, 7), (1, 1), (3, 3), (1, 1)),
+    (4, 20, (33, 18), (7, 7), (2, 2), (3, 3), (1, 1)),
+]
+
+
+@needs_unit
+@pytest.mark.parametrize("tail", ["none", "residual", "clip"])
+@pytest.mark.parametrize("channels, outputs, size, kernel, strides, pads, dilations", CONVOLUTIONS)
+def test_convolution(
+    channels: int,
+    outputs: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    strides: tuple[int, int],
+    pads: tuple[int, int],
+    dilations: tuple[int, int],
+    tail: str,
+) -> None:
+    x, w = random(2, channels, *size), random(outputs, channels, *kernel, seed=1)
+    conv = node("Conv", "xwb", "c", strides=strides, pads=[*pads, *pads], dilations=dilations)
+    nodes, inputs, constants = [conv], {"x": x}, {"w": w, "b": random(outputs, seed=2)}
+    if tail == "residual":
+        out = [
+            (n + 2 * p - (k - 1) * d - 1) // s + 1
+            for n, p, k, d, s in zip(size, pads, kernel, dilations, strides, strict=True)
+        ]
+        nodes += [node("Add", "cr", "s"), node("Relu", "s", "y")]
+        inputs["r"] = random(2, outputs, *out, seed=3)
+    elif tail == "clip":
+        most = np.float32(3 * np.sqrt(w[0].size))
+        nodes += [node("Clip", ["c", "low", "high"], "y")]
+        constants |= {"low": np.float32(0), "high": most}
+    check(nodes, inputs, constants, expect=["cpu/conv_amx"])
+
+
+@needs_unit
+@pytest.mark.parametrize("rows, depth, columns", [(1, 64, 10), (5, 2, 16), (197, 192, 576), (33, 40, 50)])
+def test_matrix_product(rows: int, depth: int, columns: int) -> None:
+    nodes = [node("MatMul", "ab", "p"), node("Add", "pc", "s"), node("Gelu", "s", "y")]
+    constants = {"b": random(depth, columns, seed=1), "c": random(columns, seed=2)}
+    check(nodes, {"a": random(rows, depth)}, constants, opset=20, expect=["cpu/gemm_amx"])
+
+
+@pytest.mark.parametrize("source", ["pointwise", "runs"])
+def test_no_sum_leaves_its_register(source: str) -> None:
+    """The busiest loop holds four products for four loads and nothing else of memory."""
+    product = "tdpbf16ps"
+    params = {"tile": (16, 16), "last": (2, 0), "source": source, "planes": 0}
+    text = assembly(
+        emitted_text("bfloat", "rows", "amx!", **params, act="relu", residual=True, stored="bfloat16"), "amx!"
+    )
+    loops = re.split(r"\n\.LBB", text)
+    busiest = max(loops, key=lambda lines: lines.count(product))
+    assert busiest.count(product) == 4
+    assert busiest.count("tileloadd") == 4
+    between = busiest[busiest.index("tileloadd") : busiest.rindex(product)]
+    assert "tilestored" not in busiest and "(%rsp" not in between
+
+
+def test_only_what_the_processor_has() -> None:
+    plain = Target(DEVICE, 1, "AVX2,FMA3")
+    assert not has_matrix_unit(plain, "AMX_BF16")
+
+
+def test_shapes_of_the_registers() -> None:
+    config = tile_config(13, 12)
+    assert config[0] == 1
+    assert config[16:32].view(np.uint16).tolist() == [64, 64, 64, 64, 48, 48, 64, 64]
+    assert config[48:56].tolist() == [13] * 6 + [12] * 2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    "window",
+    [
+        as_window(49, 16),
+        Window(2, 16, (7, 7), (7, 7), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)),
+        Window(1, 16, (14, 30), (14, 30), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1)),
+        Window(1, 16, (15, 35), (8, 18), (3, 3), (2, 2), (1, 1), (1, 1, 1, 1)),
+    ],
+)
+def test_every_output_pixel_is_in_a_tile_once(window: Window, threads: int) -> None:
+    rows = MatrixRows(window, 8, 32, window.is_pointwise, threads)
+    if rows.in_place:
+        assert rows.tile_rows * -(-window.pixels // rows.tile_rows) < window.pixels + rows.tile_rows
+        return
+    *_, counts, firsts, pixels = rows.words_of(0)
+    assert isinstance(counts, np.ndarray) and isinstance(firsts, np.ndarray) and isinstance(pixels, np.ndarray)
+    most = rows.cut.most_rows
+    found = sorted(n for n in pixels.tolist() if 0 <= n < most * window.out[1])
+    assert found == list(range(most * window.out[1]))
+    assert counts[most] == len(firsts)
