@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.chart import write_chart
 from benchmarks.match import Match, play
 from benchmarks.nets import NETS, build, macs, sample
-from benchmarks.processes import OWN_VENVS, EngineError, make_venv
+from benchmarks.processes import EngineError, has_own_venv, make_venv
 from benchmarks.run import LOG_WIDTH, ROOT, one_at_a_time
 
 DEFAULT_ENGINES = "softneuro,onnxruntime,openvino,ncnn,deepsparse,litert"
@@ -68,7 +68,7 @@ def _cells(found: dict[str, Any], against: Sequence[float] | None) -> list[str]:
 
 def install(engines: Sequence[str], console: Console) -> None:
     """Makes the venvs the engines need and that are absent; a failure is printed and shows again in the table."""
-    for name in set(engines) & set(OWN_VENVS):
+    for name in filter(has_own_venv, engines):
         with console.status(f"venv for {name}"):
             try:
                 make_venv(name)
