@@ -7,6 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.engines import Arrays
 from benchmarks.engines.litert_ import SIGNATURE, LiteRt, as_given
 from benchmarks.inputs import calibration
@@ -31,9 +33,14 @@ def _quantised(path: Path, feeds: Arrays, threads: int) -> bytearray:
     made = quantizer.Quantizer(str(path), recipe.static_wi8_ai8())
     for end in (qtyping.TFLOperationName.INPUT, qtyping.TFLOperationName.OUTPUT):
         made.update_quantization_recipe(".*", end, algorithm_key=AlgorithmName.NO_QUANTIZE)
-    samples = [{f"args_{i}": array for i, array in enumerate(as_given(sample))} for sample in calibration(feeds)]
-    ranges = made.calibrate({SIGNATURE: samples}, num_threads=threads)
+    ranges = made.calibrate({SIGNATURE: [_signed(sample) for sample in calibration(feeds)]}, num_threads=threads)
     return made.quantize(ranges, enable_progress_report=False).quantized_model
+
+
+def _signed(sample: Arrays) -> dict[str, np.ndarray]:
+    """By the names of the signature; numbers of tokens are int32 there."""
+    given = enumerate(as_given(sample))
+    return {f"args_{i}": a if a.dtype.kind == "f" else a.astype(np.int32) for i, a in given}
 
 
 ENGINE = LiteRtInt8()
