@@ -44,6 +44,7 @@ class Engine(Protocol):
 ENGINES = {
     "softneuro": "ours",
     "softneuro-bf16": "ours_bf16",
+    "softneuro-mixed": "ours_mixed",
     "onnxruntime": "ort",
     "onnxruntime-int8": "ort_int8",
     "openvino": "ov",
