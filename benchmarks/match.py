@@ -17,13 +17,12 @@ import numpy as np
 
 from benchmarks.interleaved import Timing, ratio, timing_of
 from benchmarks.models import Model
+from benchmarks.precision import FLOAT32, Precision, class_of, is_ours
 from benchmarks.processes import EngineError, Process
 from benchmarks.row import CPU_SLACK, machine
 
 JUDGE = "onnxruntime"
 """Whose outputs all others are compared with."""
-TOLERANCE = {False: 1e-3, True: 1e-1}
-"""Largest deviation from the judge over its largest output; the wide one is for engines allowed bfloat16."""
 TURN_S = 0.3
 LOAD_TIMEOUT_S, TURN_TIMEOUT_S = 1800.0, 120.0
 
@@ -40,6 +39,8 @@ class Match:
     rounds: int
     cache: str | None = None
     """Cost database of ours; None for an empty one."""
+    precision: Precision = FLOAT32
+    """The class in which the best peer is looked for."""
     start: Callable[..., Process] = Process
 
 
@@ -167,12 +168,11 @@ def void(cpu_per_wall: float, threads: int) -> str | None:
 
 
 def _compare(name: str, entry: Entry, match: Match, judge: Mapping[str, np.ndarray] | None, folder: Path) -> None:
-    made = _read(folder / name / "outputs.npz")
     if judge is None:
         entry.facts |= {"error": None, "correct": None}
         return
-    error = Model(match.model, match.feeds, judge).error(made) if set(judge) <= set(made) else float("inf")
-    entry.facts |= {"error": error, "correct": error <= TOLERANCE[name.endswith("bf16")]}
+    model = Model(match.model, match.feeds, judge)
+    entry.facts |= class_of(name, match.precision).verdict(model, _read(folder / name / "outputs.npz"))
 
 
 def _row(match: Match, entries: Mapping[str, Entry]) -> dict[str, Any]:
@@ -182,8 +182,8 @@ def _row(match: Match, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "gmac": match.macs / 1e9,
         "threads": match.threads,
         "engines": engines,
-        "ratios": ratios(engines),
-        "best": best_peer(engines),
+        "ratios": ratios(engines, match.precision),
+        "best": best_peer(engines, match.precision),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
     }
@@ -194,25 +194,27 @@ def eligible(found: Mapping[str, Any]) -> bool:
     return "failed" not in found and not found["void"] and found["correct"] is not False
 
 
-def best_peer(engines: Mapping[str, Mapping[str, Any]]) -> str | None:
-    """The fastest eligible engine but ours, by the median of its rounds. bfloat16 is another class."""
+def best_peer(engines: Mapping[str, Mapping[str, Any]], asked: Precision = FLOAT32) -> str | None:
+    """The fastest eligible engine of the class asked for, but ours, by the median of its rounds."""
     times = {
         name: found["median_us"]
         for name, found in engines.items()
-        if not name.startswith("softneuro") and not name.endswith("-bf16") and eligible(found)
+        if not is_ours(name) and class_of(name, asked) is asked and eligible(found)
     }
     return min(times, key=lambda name: times[name], default=None)
 
 
-def ratios(engines: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[float, float, float]]:
+def ratios(
+    engines: Mapping[str, Mapping[str, Any]], asked: Precision = FLOAT32
+) -> dict[str, tuple[float, float, float]]:
     """Peer's time over ours, round by round: the median and its 95 % interval; above 1 we are faster.
 
-    bfloat16 peers are compared with ours in bfloat16, where that ran.
+    Peers are compared with ours in their own class, where that ran.
     """
     found = {}
     for name, peer in engines.items():
-        ours = engines.get("softneuro-bf16" if name.endswith("-bf16") else "softneuro", {"failed": "absent"})
-        if not name.startswith("softneuro") and "failed" not in peer and "failed" not in ours:
+        ours = engines.get(class_of(name, asked).ours, {"failed": "absent"})
+        if not is_ours(name) and "failed" not in peer and "failed" not in ours:
             found[name] = ratio(_timing(peer), _timing(ours))
     return found
 

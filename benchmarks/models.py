@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import wave
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,19 @@ class Model:
         """Largest deviation over all outputs, relative to each one's largest absolute value; infinite where a shape
         differs or a value is not finite."""
         return max((_deviation(made[name], want) for name, want in self.expected.items()), default=0.0)
+
+    def cosine(self, made: Mapping[str, np.ndarray]) -> float:
+        """Of the angle between all outputs, end to end, and those expected; 0 where a shape differs or a value is not
+        finite."""
+        if any(made[name].shape != want.shape for name, want in self.expected.items()):
+            return 0.0
+        mine, exact = (_end_to_end(arrays[name] for name in self.expected) for arrays in (made, self.expected))
+        lengths = float(np.linalg.norm(mine) * np.linalg.norm(exact))
+        return float(mine @ exact) / lengths if lengths and np.isfinite(lengths) else 0.0
+
+
+def _end_to_end(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([array.astype(np.float64).ravel() for array in arrays])
 
 
 def _deviation(made: np.ndarray, want: np.ndarray) -> float:

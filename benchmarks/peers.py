@@ -22,10 +22,10 @@ from rich.table import Table
 from benchmarks.chart import write_chart
 from benchmarks.match import Match, play
 from benchmarks.nets import NETS, build, macs, sample
-from benchmarks.processes import OWN_VENVS, EngineError, make_venv
+from benchmarks.precision import FLOAT32, PRECISIONS, Precision, is_ours
+from benchmarks.processes import EngineError, has_own_venv, make_venv
 from benchmarks.run import LOG_WIDTH, ROOT, one_at_a_time
 
-DEFAULT_ENGINES = "softneuro,onnxruntime,openvino,ncnn,deepsparse,litert"
 COLUMNS = ("ms", "min ms", "GFLOP/s", "its/ours", "95 %", "CPU/wall", "error", "peak MB", "load s", "tuned s",
            "predicted ms")  # fmt: skip
 
@@ -48,8 +48,7 @@ def table_of(rows: Sequence[dict[str, Any]]) -> Table:
 
 
 def _cells(found: dict[str, Any], against: Sequence[float] | None) -> list[str]:
-    void, error = "[red]void[/] " if found["void"] else "", found["error"]
-    wrong = "[red]WRONG[/] " if found["correct"] is False else ""
+    void = "[red]void[/] " if found["void"] else ""
     peak, tuned, predicted = found["peak_bytes"], found.get("tune_first_s"), found.get("predicted_us")
     return [
         f"{found['median_us'] / 1000:,.3f}",
@@ -58,7 +57,7 @@ def _cells(found: dict[str, Any], against: Sequence[float] | None) -> list[str]:
         f"{against[0]:.2f}" if against else "",
         f"{against[1]:.2f}-{against[2]:.2f}" if against else "",
         f"{void}{found['cpu_per_wall']:.2f}",
-        "?" if error is None else f"{wrong}{error:.1e}",
+        _agreement(found),
         "?" if peak is None else f"{peak / 2**20:,.0f}",
         f"{found['load_s']:.2f}",
         f"{tuned:.0f}" if tuned is not None else "",
@@ -66,9 +65,17 @@ def _cells(found: dict[str, Any], against: Sequence[float] | None) -> list[str]:
     ]
 
 
+def _agreement(found: dict[str, Any]) -> str:
+    """The largest deviation, or the cosine where the class goes by that."""
+    wrong = "[red]WRONG[/] " if found["correct"] is False else ""
+    if "cosine" in found:
+        return f"{wrong}cos {found['cosine']:.5f}"
+    return "?" if found["error"] is None else f"{wrong}{found['error']:.1e}"
+
+
 def install(engines: Sequence[str], console: Console) -> None:
     """Makes the venvs the engines need and that are absent; a failure is printed and shows again in the table."""
-    for name in set(engines) & set(OWN_VENVS):
+    for name in filter(has_own_venv, engines):
         with console.status(f"venv for {name}"):
             try:
                 make_venv(name)
@@ -80,20 +87,33 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("nets", nargs="*", choices=[*NETS, []], help="networks (default: all)", metavar="NET")
     options.add_argument("--threads", default="1,2", help="thread counts, comma-separated")
-    options.add_argument("--engines", default=DEFAULT_ENGINES, help="comma-separated; ours is added if absent")
+    options.add_argument("--precision", choices=PRECISIONS, default=FLOAT32.name, help="class compared (README)")
+    options.add_argument("--engines", help="comma-separated; ours is added if absent (default: the class's)")
     options.add_argument("--rounds", type=int, default=9, help="turns each engine gets")
     options.add_argument("--cache", help="cost database folder of ours (default: an empty one, a cold tune)")
     options.add_argument("--models", type=Path, default=ROOT / "out" / "bench-models", help="where networks are kept")
-    options.add_argument("--out", type=Path, default=ROOT / "out" / "peers.jsonl", help="JSON lines, one a match")
-    return options.parse_args(given)
+    options.add_argument("--out", type=Path, help="JSON lines, one a match (default: out/peers[-PRECISION].jsonl)")
+    asked = options.parse_args(given)
+    asked.precision = PRECISIONS[asked.precision]
+    asked.engines = engines_of(asked.engines, asked.precision)
+    asked.out = asked.out or default_out(asked.precision)
+    return asked
+
+
+def engines_of(named: str | None, precision: Precision) -> list[str]:
+    """Those named, else the class's; ours first where none of ours is among them."""
+    engines = named.split(",") if named else list(precision.engines)
+    return engines if any(map(is_ours, engines)) else [precision.ours, *engines]
+
+
+def default_out(precision: Precision) -> Path:
+    return ROOT / "out" / ("peers.jsonl" if precision is FLOAT32 else f"peers-{precision.name}.jsonl")
 
 
 def main() -> int:
     asked = arguments()
     console = Console() if sys.stdout.isatty() else Console(width=LOG_WIDTH)
-    engines = asked.engines.split(",")
-    engines = engines if any(name.startswith("softneuro") for name in engines) else ["softneuro", *engines]
-    install(engines, console)
+    install(asked.engines, console)
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     with contextlib.ExitStack() as stack:
@@ -102,7 +122,9 @@ def main() -> int:
             console.print(f"{name}: writing the network" if not (asked.models / f"{name}.onnx").exists() else name)
             model, count = build(name, asked.models), macs(name)
             for threads in map(int, asked.threads.split(",")):
-                match = Match(model, sample(model), count, threads, engines, asked.rounds, asked.cache)
+                match = Match(
+                    model, sample(model), count, threads, asked.engines, asked.rounds, asked.cache, asked.precision
+                )
                 with one_at_a_time(console), console.status(f"{name}, {threads} threads") as status:
                     rows.append(play(match, status.update))
                 out.write(json.dumps(rows[-1]) + "\n")

@@ -21,23 +21,35 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
 OWN_VENVS = {
     "deepsparse": ("--only-binary", ":all:", "deepsparse"),
     "litert": ("torch==2.13.0", "litert-torch==0.10.0", "onnx"),
+    "openvino-int8": ("--only-binary", ":all:", "openvino", "nncf"),
     "ncnn": ("--no-deps", "numpy", "onnx", "ml-dtypes", "protobuf", "typing-extensions", "ncnn", "pnnx"),
 }
 """Engines that cannot share .venv (deepsparse pins numpy < 2, LiteRT's converter brings torch, pnnx downgrades
-protobuf): what pip installs for each."""
+protobuf, NNCF brings scikit-learn): what pip installs for each."""
+LODGERS = {"litert-int8": "litert", "openvino-int8-bf16": "openvino-int8"}
+"""Engine -> the one whose venv it shares."""
 
 
 class EngineError(Exception):
     """An engine that is missing, failed, died or took too long; the message is the reason to print."""
 
 
+def _host(name: str) -> str:
+    """The engine whose venv this one runs in."""
+    return LODGERS.get(name, name)
+
+
 def own_venv(name: str) -> Path:
-    return ROOT / f".venv-{name}"
+    return ROOT / f".venv-{_host(name)}"
+
+
+def has_own_venv(name: str) -> bool:
+    return _host(name) in OWN_VENVS
 
 
 def python_of(name: str) -> Path:
     """The interpreter an engine runs in; raises EngineError where its venv is missing."""
-    if name not in OWN_VENVS:
+    if not has_own_venv(name):
         return Path(sys.executable)
     binaries = own_venv(name) / ("Scripts" if os.name == "nt" else "bin")
     found = next(binaries.glob("python*"), None)
@@ -113,7 +125,7 @@ def make_venv(name: str) -> None:
     if folder.exists():
         return
     steps = ([sys.executable, "-m", "venv", str(folder)],
-             [str(folder / "bin" / "python"), "-m", "pip", "--quiet", "install", *OWN_VENVS[name]])  # fmt: skip
+             [str(folder / "bin" / "python"), "-m", "pip", "--quiet", "install", *OWN_VENVS[_host(name)]])  # fmt: skip
     for step in steps:
         done = subprocess.run(step, capture_output=True, text=True)
         if done.returncode:

@@ -44,12 +44,17 @@ class Engine(Protocol):
 ENGINES = {
     "softneuro": "ours",
     "softneuro-bf16": "ours_bf16",
+    "softneuro-mixed": "ours_mixed",
     "onnxruntime": "ort",
+    "onnxruntime-int8": "ort_int8",
     "openvino": "ov",
     "openvino-bf16": "ov_bf16",
+    "openvino-int8": "ov_int8",
+    "openvino-int8-bf16": "ov_int8_bf16",
     "ncnn": "ncnn_",
     "deepsparse": "deepsparse_",
     "litert": "litert_",
+    "litert-int8": "litert_int8",
 }
 """Engine name -> module here; the first is the one all others are compared with."""
 

@@ -42,6 +42,11 @@ def _write(tensor: np.ndarray, array: np.ndarray) -> None:
         tensor[..., channel] = array[:, channel]
 
 
+def as_given(feeds: Arrays) -> list[np.ndarray]:
+    """The inputs as the converted model takes them: images NHWC."""
+    return [np.ascontiguousarray(a.transpose(0, 2, 3, 1) if a.ndim == 4 else a) for a in feeds.values()]
+
+
 @dataclass(frozen=True, slots=True)
 class LiteRt:
     name: str = "litert"
@@ -58,8 +63,7 @@ class LiteRt:
 
         channel_last = frozenset(name for name, array in feeds.items() if array.ndim == 4)
         module = OnnxModule(rewritten(onnx.load(model)), channel_last).eval()
-        samples = [a.transpose(0, 2, 3, 1) if name in channel_last else a for name, a in feeds.items()]
-        made = litert_torch.convert(module, tuple(torch.from_numpy(np.ascontiguousarray(a)) for a in samples))
+        made = litert_torch.convert(module, tuple(map(torch.from_numpy, as_given(feeds))))
         made.export(str(folder / f"{model.stem}.tflite"))
         return {"converter": f"litert-torch {version('litert-torch')}"}
 

@@ -14,7 +14,7 @@ from benchmarks.engines import Arrays
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class Loaded:
     session: onnxruntime.InferenceSession
     outputs: list[str]
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -28,13 +28,13 @@ class OnnxRuntime:
     name: str = "onnxruntime"
     version: str = onnxruntime.__version__
 
-    def load(self, model: Path, feeds: Arrays, threads: int) -> _Loaded:
+    def load(self, model: Path, feeds: Arrays, threads: int) -> Loaded:
         """``threads`` counts the calling thread, as intra_op_num_threads does."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.log_severity_level = 3
         session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-        return _Loaded(session, [output.name for output in session.get_outputs()])
+        return Loaded(session, [output.name for output in session.get_outputs()])
 
 
 ENGINE = OnnxRuntime()

@@ -36,20 +36,20 @@ class SoftNeuro:
     def prepare(self, model: Path, feeds: Arrays, threads: int, folder: Path) -> dict[str, Any]:
         """Tunes twice: first with whatever the cost database holds (nothing, if the caller gave it a fresh cache
         folder), then with all costs known. The plan of the first is the one kept."""
-        graph = _read(model, feeds)
+        graph = read(model, feeds)
         plan, first_s = self._tune(graph, feeds, threads)
         plan.save(folder / PLAN)
         _, again_s = self._tune(graph, feeds, threads)
-        return {**_facts(plan), "tune_first_s": first_s, "tune_again_s": again_s}
+        return {**facts_of(plan), "tune_first_s": first_s, "tune_again_s": again_s}
 
     def load_prepared(self, model: Path, feeds: Arrays, threads: int, folder: Path) -> _Loaded:
-        return _Loaded(sn.Session(_read(model, feeds), folder / PLAN, threads), {})
+        return _Loaded(sn.Session(read(model, feeds), folder / PLAN, threads), {})
 
     def load(self, model: Path, feeds: Arrays, threads: int) -> _Loaded:
         """Both in one process; ``prepare_s`` is the time to open the tuned model."""
         with tempfile.TemporaryDirectory(prefix="softneuro-bench-") as folder:
             facts = self.prepare(model, feeds, threads, Path(folder))
-            graph = _read(model, feeds)
+            graph = read(model, feeds)
             start = time.perf_counter()
             session = sn.Session(graph, Path(folder, PLAN), threads)
         return _Loaded(session, {**facts, "prepare_s": time.perf_counter() - start})
@@ -60,11 +60,11 @@ class SoftNeuro:
         return plan, time.perf_counter() - start
 
 
-def _read(model: Path, feeds: Arrays) -> sn.Graph:
+def read(model: Path, feeds: Arrays) -> sn.Graph:
     return sn.load(model, {name: array.shape for name, array in feeds.items()})
 
 
-def _facts(plan: sn.Plan) -> dict[str, Any]:
+def facts_of(plan: sn.Plan) -> dict[str, Any]:
     reference = [s.name for s in plan.kernel_steps if s.routine.endswith("/reference")]
     return {
         "predicted_us": plan.predicted_us,

@@ -14,7 +14,7 @@ from benchmarks.engines import Arrays
 
 
 @dataclass(frozen=True, slots=True)
-class _Loaded:
+class Loaded:
     request: openvino.InferRequest
     outputs: list[str]
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -30,18 +30,20 @@ class OpenVino:
     precision: str = "f32"
     version: str = openvino.__version__
 
-    def load(self, model: Path, feeds: Arrays, threads: int) -> _Loaded:
-        core = openvino.Core()
-        read = core.read_model(model)
+    def read(self, model: Path, feeds: Arrays) -> openvino.Model:
+        read = openvino.Core().read_model(model)
         read.reshape({name: list(array.shape) for name, array in feeds.items()})
+        return read
+
+    def load(self, model: Path, feeds: Arrays, threads: int) -> Loaded:
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(threads),
             "INFERENCE_PRECISION_HINT": self.precision,
         }
-        compiled = core.compile_model(read, "CPU", options)
-        return _Loaded(compiled.create_infer_request(), [port.get_any_name() for port in compiled.outputs])
+        compiled = openvino.Core().compile_model(self.read(model, feeds), "CPU", options)
+        return Loaded(compiled.create_infer_request(), [port.get_any_name() for port in compiled.outputs])
 
 
 ENGINE = OpenVino()

@@ -12,11 +12,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from benchmarks.inputs import drawn
 from benchmarks.nets.builder import Builder
 from benchmarks.nets.mobilenet import efficientnet_b0, mobilenet_v2, mobilenet_v3_large
 from benchmarks.nets.resnet import resnet50
 from benchmarks.nets.squeezenet import squeezenet1_1
-from benchmarks.nets.transformers import VOCABULARY, bert_4, vit_tiny
+from benchmarks.nets.transformers import bert_4, vit_tiny
 from benchmarks.nets.unet import unet_small
 from benchmarks.nets.vgg import csrnet, vgg16
 from benchmarks.nets.yolo import yolo_tiny
@@ -53,9 +54,6 @@ def sample(path: Path) -> dict[str, np.ndarray]:
     feeds: dict[str, np.ndarray] = {}
     for value in onnx.load(path, load_external_data=False).graph.input:
         shape = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
-        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
-            feeds[value.name] = random.standard_normal(shape).astype(np.float32)
-        else:
-            is_mask = value.name.endswith("mask")
-            feeds[value.name] = np.ones(shape, np.int64) if is_mask else random.integers(0, VOCABULARY, shape)
+        is_float = value.type.tensor_type.elem_type == TensorProto.FLOAT
+        feeds[value.name] = drawn(random, value.name, shape, is_float=is_float)
     return feeds

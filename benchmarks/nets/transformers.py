@@ -8,10 +8,8 @@ import math
 import numpy as np
 from onnx import TensorProto
 
+from benchmarks.inputs import VOCABULARY
 from benchmarks.nets.builder import RESIDUAL_GAIN, Builder
-
-VOCABULARY = 8192
-"""Smaller than BERT's 30,522: a lookup costs the same, the file is a quarter."""
 
 
 def _heads(b: Builder, x: str, heads: int, order: tuple[int, ...]) -> str:

@@ -1,0 +1,59 @@
+"""Classes of precision: which of our engines a peer is compared with, and how near float32 an answer must be.
+
+Must not know how engines are run or timed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.models import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """One class: our engine in it, the engines compared unless others are named, and when an answer is right: by its
+    largest deviation relative to the largest output, or by the cosine between all outputs."""
+
+    name: str
+    ours: str
+    engines: tuple[str, ...]
+    most_error: float | None = None
+    least_cosine: float | None = None
+
+    def verdict(self, model: Model, made: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """What is recorded of an engine's outputs; ``model`` holds those it should have made."""
+        is_whole = set(model.expected) <= set(made)
+        error = model.error(made) if is_whole else float("inf")
+        if self.least_cosine is None:
+            return {"error": error, "correct": self.most_error is None or error <= self.most_error}
+        cosine = model.cosine(made) if is_whole else 0.0
+        return {"error": error, "cosine": cosine, "correct": cosine >= self.least_cosine}
+
+
+FLOAT32 = Precision(
+    "float32", "softneuro", ("onnxruntime", "openvino", "ncnn", "deepsparse", "litert"), most_error=1e-3
+)
+BFLOAT16 = Precision("bfloat16", "softneuro-bf16", ("openvino-bf16",), most_error=1e-1)
+ANY = Precision(
+    "any",
+    "softneuro-mixed",
+    ("onnxruntime-int8", "openvino-bf16", "openvino-int8", "openvino-int8-bf16", "litert-int8"),
+    least_cosine=0.99,
+)
+PRECISIONS = {precision.name: precision for precision in (FLOAT32, BFLOAT16, ANY)}
+
+
+def class_of(engine: str, asked: Precision) -> Precision:
+    """The class an engine plays in: where any precision is asked for that one, else that of its name."""
+    if asked is ANY or {"int8", "mixed"} & set(engine.split("-")):
+        return ANY
+    return BFLOAT16 if engine.endswith("-bf16") else FLOAT32
+
+
+def is_ours(engine: str) -> bool:
+    return engine.startswith("softneuro")
