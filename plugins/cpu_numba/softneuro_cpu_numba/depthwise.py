@@ -16,9 +16,8 @@ from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import activation_kind
 from softneuro_cpu_numba.slides import plan_slide
-from softneuro_cpu_numba.storage import BFLOAT_ERROR, NHWC_BF16, stores_bfloat
+from softneuro_cpu_numba.storage import image_specs
 from softneuro_cpu_numba.tiles import split
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 
 
 def _depthwise_of(region: Region) -> Convolution | None:
@@ -37,9 +36,8 @@ class Depthwise(Routine):
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         conv = _depthwise_of(region)
         if conv is not None:
-            ways = [(NHWC_F32, SUMS), (NCHW_F32, SUMS)]
-            ways += [(NHWC_BF16, BFLOAT_ERROR)] if stores_bfloat(target) else []
-            for spec, accuracy in ways:
+            for spec, rounding in image_specs(target):
+                accuracy = max(SUMS, rounding)
                 yield Offer((spec,) * len(region.inputs), (spec,), accuracy=accuracy, flops=conv.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:

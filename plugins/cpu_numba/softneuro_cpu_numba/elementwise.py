@@ -11,9 +11,10 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Kernel, Offer, Routine
-from softneuro_core.spec import NCHW, NHWC, Layout, TensorSpec
+from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout, TensorSpec
 from softneuro_cpu_numba.expressions import ELEMENTWISE, Expression, expression_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
+from softneuro_cpu_numba.storage import BFLOAT_ERROR, NHWC_BF16, stores_bfloat
 from softneuro_cpu_numba.strides import Axis, broadcast_axes
 
 MAX_OUTER, MAX_OPERANDS, MAX_LAYERS = 6, 6, 8
@@ -99,7 +100,9 @@ class Map(Routine):
             axes = _axes(tree, region, layout)
             if len(axes) <= MAX_OUTER + 1:
                 out = TensorSpec("cpu", result.dtype, layout)
-                yield Offer(specs, (out,), accuracy=tree.error, inplace=_inplace(region, result))
+                yield _offer(region, specs, out, tree.error)
+                if layout == NHWC and stores_bfloat(target):
+                    yield from _narrow_offers(region, specs, tree.error)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         tree = tree_of(region)
@@ -108,11 +111,13 @@ class Map(Routine):
         rank = len(region.outputs[0].static_shape)
         leaves = []
         for value in tree.leaves:
-            stored = _spec(value, rank, layout).layout
-            source = In(region.inputs.index(value)) if value.data is None else np.asarray(value.data)
-            leaves.append(Leaf(value.static_shape, stored, value.dtype.name, source))
-        out = region.outputs[0]
-        return map_kernel(out.static_shape, layout, out.dtype.name, leaves, tree.statements, tree.numbers)
+            spec, source = _spec(value, rank, layout), value.data
+            if source is None:
+                number = region.inputs.index(value)
+                spec, source = offer.inputs[number], In(number)
+            leaves.append(Leaf(value.static_shape, spec.layout, spec.dtype.name, source))
+        out = offer.outputs[0].dtype.name
+        return map_kernel(region.outputs[0].static_shape, layout, out, leaves, tree.statements, tree.numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,7 @@ def map_kernel(
             *(*(axis.size for axis in outer), *[1] * blank, *table, *numbers),
         ),
         -(-rows // per_row),
+        4 * inner.size if dtype == "bfloat16" else 0,
     )
 
 
@@ -200,9 +206,25 @@ def _axes(tree: Tree, region: Region, layout: Layout) -> list[Axis]:
     return broadcast_axes(shape, layout, operands)
 
 
-def _inplace(region: Region, result: Value) -> int | None:
-    """The first operand the result may overwrite: same shape and element size (and so the same layout)."""
-    for i, value in enumerate(region.inputs):
-        if value.shape == result.shape and value.dtype.itemsize == result.dtype.itemsize:
-            return i
-    return None
+def _offer(region: Region, specs: tuple[TensorSpec, ...], out: TensorSpec, error: float) -> Offer:
+    """In place of the first operand the result may overwrite: same shape and element size (so the same layout)."""
+    shape = region.outputs[0].shape
+    same = (
+        i
+        for i, (value, spec) in enumerate(zip(region.inputs, specs, strict=True))
+        if value.shape == shape and spec.dtype.itemsize == out.dtype.itemsize
+    )
+    return Offer(specs, (out,), accuracy=error, inplace=next(same, None))
+
+
+def _narrow_offers(region: Region, specs: tuple[TensorSpec, ...], error: float) -> Iterable[Offer]:
+    """float32 operands of the result's shape and the result stored as bfloat16; smaller ones of its rank (a factor a
+    channel, as squeeze-and-excite makes it) as they are, or as bfloat16 too."""
+    result = region.outputs[0]
+    real = [value.dtype is FLOAT32 and spec.layout == NHWC for value, spec in zip(region.inputs, specs, strict=True)]
+    whole = [is_real and value.shape == result.shape for value, is_real in zip(region.inputs, real, strict=True)]
+    if result.dtype is not FLOAT32 or not any(whole):
+        return
+    for narrow in dict.fromkeys((tuple(whole), tuple(real))):
+        mixed = tuple(NHWC_BF16 if chosen else spec for chosen, spec in zip(narrow, specs, strict=True))
+        yield _offer(region, mixed, NHWC_BF16, error + BFLOAT_ERROR)

@@ -11,7 +11,7 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region, Value
 from softneuro_core.routine import EXACT, Kernel, Offer, Routine
-from softneuro_core.spec import NCHW, NHWC, Layout, TensorSpec
+from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout, TensorSpec
 from softneuro_cpu_numba.copies import (
     MOVABLE_SIZES,
     Block,
@@ -20,6 +20,7 @@ from softneuro_cpu_numba.copies import (
     is_whole,
 )
 from softneuro_cpu_numba.native import aligned
+from softneuro_cpu_numba.storage import NHWC_BF16, stores_bfloat
 from softneuro_cpu_numba.strides import Axis
 from softneuro_cpu_numba.windows import storage_strides, text
 
@@ -223,6 +224,9 @@ class Move(Routine):
             alias = 0 if is_whole(blocks, region.outputs[0].size) else None
             specs = (_specs(region.inputs, ins), _specs(region.outputs, outs))
             yield Offer(*specs, accuracy=EXACT, inplace=alias, parts=_parts(region.exit))
+            if outs == NHWC and stores_bfloat(target) and _joins_real_images(region):
+                narrow = ((NHWC_BF16,) * len(region.inputs), (NHWC_BF16,))
+                yield Offer(*narrow, accuracy=EXACT, inplace=alias, parts=_parts(region.exit))
 
     def ways(self, region: Region) -> Iterable[tuple[Layout, Layout, Blocks]]:
         """Layouts of inputs and outputs, and the copies that then do it."""
@@ -260,7 +264,12 @@ class Move(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         blocks = self._blocks(region, offer.inputs[0].layout, offer.outputs[0].layout)
         assert blocks is not None
-        return PlacedCopy.of(blocks, region.outputs[0].dtype.itemsize)
+        return PlacedCopy.of(blocks, offer.outputs[0].dtype.itemsize)
+
+
+def _joins_real_images(region: Region) -> bool:
+    """Whether this is a Concat that any element type narrower than float32 can go through: no constant is packed."""
+    return region.exit.op == "Concat" and region.outputs[0].dtype is FLOAT32 and not region.constants
 
 
 def _parts(layer: Layer) -> dict[int, tuple[int, int]]:

@@ -11,11 +11,12 @@ from softneuro_core.spec import NHWC
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, emitted_address
 from softneuro_cpu_numba.slides import plan_slide
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, Window, is_f32, window_of
+from softneuro_cpu_numba.storage import image_specs
+from softneuro_cpu_numba.windows import Window, is_f32, window_of
 
 
 class Pool(Routine):
-    """Pooling, float32, with any kernel, stride, dilation, padding and ceil_mode."""
+    """Pooling, float32 stored so or as bfloat16, with any kernel, stride, dilation, padding and ceil_mode."""
 
     def __init__(self, operator: str, kind: str) -> None:
         self.name, self.pattern = f"cpu/{kind}_pool", (operator,)
@@ -30,16 +31,18 @@ class Pool(Routine):
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         if self._window(region) is not None:
-            for spec in (NHWC_F32, NCHW_F32):
-                yield Offer((spec,), (spec,), accuracy=EXACT if self.kind == "max" else SUMS)
+            for spec, rounding in image_specs(target):
+                yield Offer((spec,), (spec,), accuracy=EXACT if self.kind == "max" else max(SUMS, rounding))
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         window = self._window(region)
         assert window is not None
         count_pads = bool(region.exit.attrs.get("count_include_pad", 0))
         if offer.outputs[0].layout == NHWC:
-            plan = plan_slide(window, target)
-            params = {"kind": self.kind, "right": window.pads[3], "count_pads": count_pads, **plan.params}
+            stored = offer.outputs[0].dtype
+            plan = plan_slide(window, target, stored.itemsize)
+            params = {"kind": self.kind, "right": window.pads[3], "count_pads": count_pads, "stored": stored.name}
+            params |= plan.params
             address = emitted_address("pool", "nhwc", isa_of(target), **params)
             return NativeKernel(address, (*plan.args, window.pads[2]), plan.tasks)
         planes = window.batch * window.channels

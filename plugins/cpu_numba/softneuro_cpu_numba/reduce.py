@@ -13,6 +13,7 @@ from softneuro_core.graph import Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC, Layout, TensorSpec
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of
+from softneuro_cpu_numba.storage import NHWC_BF16, stores_bfloat
 from softneuro_cpu_numba.strides import Axis
 from softneuro_cpu_numba.windows import is_f32, storage_strides
 
@@ -95,7 +96,7 @@ def _joins(outer: Axis, inner: Axis) -> bool:
 
 
 class Reduce(Routine):
-    """One reduction operator, float32."""
+    """One reduction operator, float32; channels-last operands may be stored as bfloat16."""
 
     def __init__(self, operator: str) -> None:
         self.name, self.pattern = f"cpu/{operator.lower()}", (operator,)
@@ -108,9 +109,12 @@ class Reduce(Routine):
         ranks = (len(x.static_shape), len(region.outputs[0].static_shape))
         for source in (NCHW, NHWC) if ranks[0] >= 3 else (NCHW,):
             result = source if ranks[0] == ranks[1] else NCHW
-            if loops_of(layer, source, result) is not None:
-                specs = [TensorSpec("cpu", x.dtype, layout) for layout in (source, result)]
-                yield Offer((specs[0],), (specs[1],), accuracy=SUMS)
+            ways = [(TensorSpec("cpu", x.dtype, source), result)]
+            if source == NHWC and stores_bfloat(target):  # a last image is small: in either layout, as others want it
+                ways += [(NHWC_BF16, layout) for layout in dict.fromkeys((result, NCHW))]
+            for spec, made in ways:
+                if loops_of(layer, source, made) is not None:
+                    yield Offer((spec,), (TensorSpec("cpu", x.dtype, made),), accuracy=SUMS)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         layer = region.exit
@@ -122,9 +126,10 @@ class Reduce(Routine):
         count = region.inputs[0].size // region.outputs[0].size
         kept = [*_column(loops.kept, None), *_column(loops.kept, 0), *_column(loops.kept, 1)]
         reduced = [*_column(loops.reduced, None), *_column(loops.reduced, 0)]
+        stored = offer.inputs[0].dtype.name
         head = (outputs, per_task, count, loops.inner, loops.inner_out)
         return NativeKernel(
-            address_of("reduce", "reduce", kind=KINDS[layer.op], inner_kept=loops.inner_kept),
+            address_of("reduce", "reduce", kind=KINDS[layer.op], inner_kept=loops.inner_kept, stored=stored),
             (In(0), Out(0), *head, len(loops.kept), *kept, len(loops.reduced), *reduced),
             -(-outputs // per_task),
         )

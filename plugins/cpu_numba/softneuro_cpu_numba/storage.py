@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from softneuro_core.device import Target
 from softneuro_core.spec import BFLOAT16, NCHW, NHWC, TensorSpec
+from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 
 NCHW_BF16, NHWC_BF16 = TensorSpec("cpu", BFLOAT16, NCHW), TensorSpec("cpu", BFLOAT16, NHWC)
 BFLOAT_ERROR = 4e-3
@@ -16,3 +17,9 @@ BFLOAT_ERROR = 4e-3
 def stores_bfloat(target: Target) -> bool:
     """Whether bfloat16 storage is worth offering: one instruction rounds to it; elsewhere rounding takes seven."""
     return "AVX512BF16" in target.isa.split(",")
+
+
+def image_specs(target: Target) -> list[tuple[TensorSpec, float]]:
+    """Ways to store float32 images, with the rounding of each."""
+    narrow = [(NHWC_BF16, BFLOAT_ERROR)] if stores_bfloat(target) else []
+    return [(NHWC_F32, 0.0), (NCHW_F32, 0.0), *narrow]

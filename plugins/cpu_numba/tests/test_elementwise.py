@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import check, node, random
+from harness import check, node, random, target
+from softneuro_cpu_numba.storage import stores_bfloat
 
 UNARY = ["Relu", "Sigmoid", "Tanh", "Exp", "Erf", "Sqrt", "Abs", "Neg", "Log", "Sin", "Cos", "Floor", "Round"]
 UNARY += ["HardSigmoid", "HardSwish", "LeakyRelu", "Reciprocal", "Softplus", "Softsign"]
@@ -136,3 +137,28 @@ def test_quantise(dtype, axis, shape):
     check([node("QuantizeLinear", "xsz", "y", **attrs)], x, constants, expect=["cpu/quantizelinear"])
     x = {"x": random(*shape, dtype=dtype)}
     check([node("DequantizeLinear", "xsz", "y", **attrs)], x, constants, expect=["cpu/dequantizelinear"])
+
+
+@pytest.mark.skipif(not stores_bfloat(target()), reason="bfloat16 storage is offered with AVX512-BF16 only")
+@pytest.mark.parametrize(
+    "shape, wanted",
+    [
+        ((2, 24, 7, 5), {("bfloat16", "bfloat16", "bfloat16", 0)}),
+        ((2, 24, 1, 1), {("bfloat16", "float32", "bfloat16", 0), ("bfloat16", "bfloat16", "bfloat16", 0)}),
+        ((24, 1, 1), {("bfloat16", "float32", "bfloat16", 0)}),
+    ],
+)
+def test_bfloat16_operands(shape, wanted):
+    """Operands of the result's shape are narrow; the factors of squeeze-and-excite either way."""
+    inputs = {"x": random(2, 24, 7, 5), "s": random(*shape, seed=1)}
+    made = check([node("Mul", "xs", "y")], inputs, expect=["cpu/map"])
+    stored = {(*(s.dtype.name for s in (*o.inputs, *o.outputs)), o.inplace) for _, o in made}
+    assert {types for types in stored if types[2] == "bfloat16"} == wanted
+
+
+def test_bfloat16_is_for_real_results_of_whole_operands():
+    x, y = random(2, 24, 7, 5), random(2, 24, 1, 1)
+    for nodes, inputs in (([node("Less", "xy", "z")], {"x": x, "y": y}), ([node("Relu", "x", "z")], {"x": x[0, 0]})):
+        assert not [o for _, o in check(nodes, inputs) if o.outputs[0].dtype.name == "bfloat16"]
+    outer = [node("Add", "xy", "z")]
+    assert not [o for _, o in check(outer, {"x": y, "y": x[:, :1]}) if o.outputs[0].dtype.name == "bfloat16"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import check, node, random
+from harness import check, node, random, target
+from softneuro_cpu_numba.storage import stores_bfloat
 
 REDUCTIONS = [
     "ReduceSum",
@@ -37,7 +38,10 @@ def test_global_pool(op, shape):
     if op == "GlobalMaxPool" and len(shape) == 3:
         pytest.skip("onnx.reference returns another shape")
     made = check([node(op, "x", "y")], {"x": random(*shape)}, expect=[f"cpu/{op.lower()}"])
-    assert len(made) == 2
+    specs = [(str(offer.inputs[0]), str(offer.outputs[0])) for _, offer in made]
+    wide = [(f"cpu:float32:{layout}",) * 2 for layout in ("NCHW", "NHWC")]
+    narrow = [("cpu:bfloat16:NHWC", f"cpu:float32:{layout}") for layout in ("NHWC", "NCHW")]
+    assert specs == wide + narrow * stores_bfloat(target())
 
 
 def test_reduce_max_propagates_nan():

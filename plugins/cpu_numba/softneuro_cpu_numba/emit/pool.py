@@ -22,12 +22,15 @@ def nhwc(
     most: int,
     count_pads: bool,
     unrolled: bool,
+    stored: str = "float32",
 ) -> None:
     """args: those of ``emit.slide``, then the padding below. ``kind``: max or average; ``columns`` are the numbers of
-    :class:`Columns`, ``right`` the padding behind them; ``count_pads``: an average divides by taps in it too."""
+    :class:`Columns`, ``right`` the padding behind them; ``count_pads``: an average divides by taps in it too. x and y
+    are ``stored`` as one type."""
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     shape = Columns(*columns)
     operation = Maximum() if kind == "max" else Average(a, e.word(len(ARGUMENTS)), shape, right, count_pads)
+    operation.stored = stored
     slide(e, a, channels, shape, most, unrolled, operation)
 
 
@@ -39,7 +42,7 @@ class Maximum(Fold):
         return e.maximum(so_far, tap)
 
     def write(self, e: Emitter, value: Value, lane: Value, count: Value | None, place: Place) -> None:
-        place.store(e, value)
+        place.store(e, value, self.stored)
 
 
 class Average(Maximum):
@@ -65,4 +68,4 @@ class Average(Maximum):
         return [e.splat(e.b.fdiv(one, e.b.sitofp(e.mul(rows, n), F32))) for n in columns]
 
     def write(self, e: Emitter, value: Value, lane: Value, count: Value | None, place: Place) -> None:
-        place.store(e, e.b.fmul(value, count))
+        place.store(e, e.b.fmul(value, count), self.stored)

@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from softneuro_cpu_numba.kernels.base import FAST_SUM, STRICT, exp32, f32, sqrt32
+from softneuro_cpu_numba.kernels.elementwise import loader
 from softneuro_cpu_numba.native import kernel
 
 MAX_AXES = 4
@@ -74,19 +75,20 @@ REDUCTIONS = {
 
 
 @kernel
-def reduce(kind, inner_kept):
+def reduce(kind, inner_kept, stored="float32"):
     """args: x y | outputs per_task count inner inner_out | kept rank, sizes[4], src steps[4], dst steps[4] | reduced
     rank, sizes[4], src steps[4].
 
     ``inner`` elements lie together in x. They are kept (one output each, ``inner_out`` apart) or reduced. ``outputs``
-    counts the kept loops; ``count`` is what a mean divides by.
+    counts the kept loops; ``count`` is what a mean divides by. x is ``stored`` as a float type, y is float32.
     """
     first, step, finish = REDUCTIONS[kind]
     start = np.float32(first)
     step_total = _sum if kind in ("l1", "l2", "sumsquare") else step
+    load = loader(stored)
 
     def run(args, begin, end, scratch):
-        x, y = f32(args[0]), f32(args[1])
+        x, y = args[0], f32(args[1])
         outputs, block, count, inner, inner_out = args[2], args[3], args[4], args[5], args[6]
         kept, reduced = args[7], args[20]
         turns = 1
@@ -113,14 +115,14 @@ def reduce(kind, inner_kept):
                 if inner_kept:
                     if inner_out == 1:
                         for j in range(inner):
-                            y[target + j] = step(y[target + j], x[here + j])
+                            y[target + j] = step(y[target + j], load(x, here + j))
                     else:
                         for j in range(inner):
-                            y[target + j * inner_out] = step(y[target + j * inner_out], x[here + j])
+                            y[target + j * inner_out] = step(y[target + j * inner_out], load(x, here + j))
                 else:
                     part = start
                     for j in range(inner):
-                        part = step(part, x[here + j])
+                        part = step(part, load(x, here + j))
                     total = step_total(total, part)
             if inner_kept:
                 for j in range(inner):
