@@ -257,6 +257,17 @@ def _laid() -> Iterator[Case]:
     conv = made.layer("Conv", made.laid(UINT8, 1, 9, 7, 6), made.weights(17, 9, 3, 3), made.bias(17), pads=[1] * 4)
     made.may_be_rounded(made.layer("Relu", conv))
     yield made.case("laid-conv-relu")
+    for name, source in (("signed", INT8), ("shifted", SHIFTED)):
+        made = Sketch()
+        conv = made.layer(
+            "Conv", made.laid(UINT8, 1, 16, 7, 6), made.weights(37, 16, 3, 3), made.bias(37), pads=[1] * 4
+        )
+        made.may_be_rounded(made.layer("Relu", made.layer("Add", made.laid(source, 1, 37, 7, 6), conv)), UINT8)
+        yield made.case(f"laid-conv-add-relu-{name}")
+    made = Sketch()
+    conv = made.layer("Conv", made.laid(INT8, 2, 24, 5, 5), made.weights(64, 24, 1, 1))
+    made.may_be_rounded(made.layer("Add", conv, made.laid(SHIFTED, 2, 64, 5, 5)), INT8)
+    yield made.case("laid-conv-add")
     made = Sketch()
     made.may_be_rounded(made.layer("Conv", made.laid(SHIFTED, 1, 24, 6, 5), made.weights(24, 1, 3, 3), group=24))
     yield made.case("laid-depthwise")

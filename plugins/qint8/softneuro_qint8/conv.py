@@ -6,15 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from softneuro_cpu_numba.native import In
 from softneuro_cpu_numba.windows import Window, window_of
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
-from softneuro_qint8.matrix import UNIT, matrix_kernel, suits
+from softneuro_qint8.matrix import UNIT, Residual, matrix_kernel, suits
 from softneuro_qint8.numbers import ONE_STEP, Requantise, integers_of, weight_scales
-from softneuro_qint8.regions import Between, between_grids, read_between
+from softneuro_qint8.regions import Between, added_on_laid_grids, between_grids, read_added, read_between
 from softneuro_qint8.rows import IntegerRows
 
 
@@ -38,6 +39,17 @@ class IntegerConv:
         return 2.0 * self.window.batch * self.window.pixels * self.weights.size
 
     @property
+    def residual(self) -> Residual | None:
+        """What is added to the sums before they are rounded."""
+        if len(self.between.sources) == 1:
+            return None
+        return Residual(In(self.between.places[1]), self.between.sources[1])
+
+    @property
+    def x(self) -> In:
+        return In(self.between.places[0])
+
+    @property
     def finish(self) -> Requantise:
         between, scales = self.between, weight_scales(self.weights, 0)
         assert scales is not None
@@ -46,8 +58,8 @@ class IntegerConv:
 
 def integer_conv_of(region: Region) -> IntegerConv | None:
     """The region as a Conv of 8-bit integers, of one or two spatial axes, or None."""
-    between = read_between(region)
-    if between is None or len(between.sources) != 1 or len(region.inputs) != 1:
+    between = read_between(region) or read_added(region)
+    if between is None or len(between.sources) != len(region.inputs):
         return None
     conv = between.main
     x, weights = conv.inputs[:2]
@@ -72,15 +84,18 @@ class QConv(Routine):
     name = "cpu/qconv"
 
     def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
-        return between_grids(graph, exit, ("Conv",))
+        yield from between_grids(graph, exit, ("Conv",))
+        yield from added_on_laid_grids(graph, exit, ("Conv",))
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         conv = integer_conv_of(region)
-        if conv is not None and not conv.is_depthwise:
-            ins, outs = conv.between.specs([NHWC], NHWC)
+        if conv is None or conv.is_depthwise:
+            return
+        ins, outs = conv.between.specs([NHWC] * len(region.inputs), NHWC)
+        if conv.residual is None:
             yield Offer(ins, outs, accuracy=ONE_STEP, flops=conv.flops)
-            if suits(target, conv.window, conv.groups, conv.weights):
-                yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=conv.flops)
+        if suits(target, conv.window, conv.groups, conv.weights):
+            yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=conv.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = integer_conv_of(region)
@@ -90,5 +105,5 @@ class QConv(Routine):
         by_group = integers.reshape(conv.groups, out // conv.groups, group_in, -1).transpose(0, 3, 2, 1)
         source = conv.between.sources[0]
         if offer.params == UNIT:
-            return matrix_kernel(conv.window, by_group[0], source, conv.finish, target)
+            return matrix_kernel(conv.window, by_group[0], source, conv.finish, target, conv.x, conv.residual)
         return IntegerRows(conv.window, by_group, conv.finish, source.stored_zero, source.is_signed).kernel(target)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from softneuro_cpu_numba.amx import has_matrix_unit
 from softneuro_cpu_numba.emit.isa import isa_of
@@ -13,6 +15,7 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Value
 from softneuro_qint8.numbers import Grid, Requantise
 
+FIRST = In(0)
 UNIT = {"unit": "amx"}
 """The parameter of offers that use it."""
 
@@ -25,8 +28,22 @@ def suits(target: Target, window: Window, groups: int, weights: Value) -> bool:
     return groups == 1 and window.channels % 4 == 0 and signed and has_matrix_unit(target, "AMX_INT8")
 
 
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """A value on a grid that is added to the sums, in the result's layout."""
+
+    value: In
+    grid: Grid
+
+
 def matrix_kernel(
-    window: Window, weights: np.ndarray, source: Grid, finish: Requantise, target: Target
+    window: Window,
+    weights: np.ndarray,
+    source: Grid,
+    finish: Requantise,
+    target: Target,
+    x: In = FIRST,
+    residual: Residual | None = None,
 ) -> NativeKernel:
     """The prepared step; packs the weights, int16 (taps, channels, outputs)."""
     words, outputs = window.channels // 4, weights.shape[2]
@@ -38,15 +55,18 @@ def matrix_kernel(
         source=rows.source,
         signed=source.is_signed,
         rounding=finish.target.finish,
+        residual=None if residual is None else residual.grid.is_signed,
     )
     height, width = window.size
     start = -source.zero * weights.astype(np.int32).sum((0, 1))
     border = int.from_bytes(source.stored_zero.tobytes() * 4, "little")
     args: list[Argument] = [
-        *(In(0), rows.pack(weights, np.dtype(np.int8)), padded(start, rows.columns, np.int32), None, Out(0)),
+        *(x, rows.pack(weights, np.dtype(np.int8)), padded(start, rows.columns, np.int32)),
+        *(None if residual is None else residual.value, Out(0)),
         *(rows.config(), *rows.words_of(words * width * height)),
         *(padded(finish.factors, rows.columns, np.float32), padded(finish.shifts, rows.columns, np.float32), border),
         *finish.target.words,
+        *((0, 0.0) if residual is None else (residual.grid.zero, residual.grid.scale / finish.target.grid.scale)),
         *(() if rows.in_place else rows.band.words((words * width, words, 1))),
     ]
     return NativeKernel(address, tuple(args), rows.tasks, rows.scratch)

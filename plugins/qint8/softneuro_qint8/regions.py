@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softneuro_core.epilogue import ACTIVATIONS
+from softneuro_core.epilogue import ACTIVATIONS, epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.grids import is_laid
 from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout, TensorSpec
@@ -94,6 +94,30 @@ def read_between(region: Region) -> Between | None:
     bias = None if add is None else next((v.data for v in add.operands if v.data is not None), None)
     grids = tuple(grid for grid in sources if grid is not None)
     return Between(main, tuple(read), grids, tuple(places), result, bias)
+
+
+def added_on_laid_grids(graph: Graph, exit: Layer, mains: Collection[str]) -> Iterator[tuple[Layer, ...]]:
+    """Main layer + Add of a computed value [+ activation] where every value may be put on a grid: nothing is rounded
+    between them. In a quantised model something is."""
+    if ends_on_laid_grid(exit):
+        for layers in epilogue_regions(graph, exit, mains):
+            if len(layers) > 1 and layers[1].op == "Add" and not any(v.is_constant for v in layers[1].operands):
+                yield layers
+
+
+def read_added(region: Region) -> Between | None:
+    """The parts of a region that :func:`added_on_laid_grids` gave, the added value as second source."""
+    main, *tail = region.layers
+    if not tail or tail[0].op != "Add" or len(region.inputs) != 2 or not is_laid(region.outputs[0]):
+        return None
+    (x, *_), (other,) = main.operands, [v for v in tail[0].operands if v is not main.results[0]]
+    sources, grid = [grid_of(x), grid_of(other)], grid_of(region.outputs[0])
+    result = None if grid is None else bounded(grid, tail[1] if tail[1:] else None)
+    values = (x, other, *main.results)
+    if result is None or None in sources or not all(is_plain(v) and v.dtype is FLOAT32 for v in values):
+        return None
+    places = (region.inputs.index(x), region.inputs.index(other))
+    return Between(main, (x, other), tuple(g for g in sources if g is not None), places, result, None)
 
 
 def is_plain(value: Value) -> bool:

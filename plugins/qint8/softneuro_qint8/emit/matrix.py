@@ -14,18 +14,26 @@ from softneuro_cpu_numba.native import emitted
 
 from softneuro_qint8.emit.finish import WORDS as FINISH_WORDS
 from softneuro_qint8.emit.finish import Rounded
+from softneuro_qint8.emit.windows import Taps
 
-MORE = ("factors", "shifts", "border", *FINISH_WORDS)
-"""After ``emit.matrix.ARGUMENTS``; ``border``: four zero points as one word. Then the band."""
+MORE = ("factors", "shifts", "border", *FINISH_WORDS, "added_zero", "added_scale")
+"""After ``emit.matrix.ARGUMENTS``; ``border``: four zero points as one word; ``added_scale``, a float: steps of the
+result in one of the residual. Then the band."""
 PRODUCTS = {True: "tdpbssd", False: "tdpbusd"}
 """By whether x is signed; weights are."""
 
 
 @emitted
 def rows(
-    e: Emitter, tile: tuple[int, int], last: tuple[int, int], source: str, signed: bool, rounding: tuple[bool, bool]
+    e: Emitter,
+    tile: tuple[int, int],
+    last: tuple[int, int],
+    source: str,
+    signed: bool,
+    rounding: tuple[bool, bool],
+    residual: bool | None = None,
 ) -> None:
-    """y = rounded(windows(x) @ w * factor + shift) in 8 bits. ``start`` holds what the zero point takes from every sum;
+    """y = rounded(windows(x) @ w * factor + shift [+ residual]) in 8 bits; ``residual``: whether it is signed. ``start`` holds what the zero point takes from every sum;
     ``tile``, ``last`` and ``source`` as for ``softneuro_cpu_numba.emit.bfloat``, ``rounding`` as for :class:`Rounded`.
     scratch: sums, then the band."""
     names = (*ARGUMENTS, *MORE)
@@ -33,6 +41,8 @@ def rows(
     tiles, rounded = Tiles(*tile, PRODUCTS[signed]), Rounded.read(e, a, rounding)
     factors, shifts = e.floats(a["factors"]), e.floats(a["shifts"])
     y = e.b.inttoptr(a["y"], I8.as_pointer())
+    added = None if residual is None else Taps(e, {"zero": a["added_zero"]}, residual, shifted=True)
+    added_to, added_scale = e.b.inttoptr(a["residual"], I8.as_pointer()), e.splat(e.number(names.index("added_scale")))
     head = room(e)
     packed = e.at(head, tiles.scratch_bytes // 4)
 
@@ -42,18 +52,21 @@ def rows(
         once(e, block, lambda: band.pack(e, image, a["channels"], first_row, here, packed))
         return packed
 
+    def real(total: Value, column: Value, place: Value, mask: Value | None) -> Value:
+        whole = e.b.sitofp(total, e.vector_type())
+        made = e.fma(whole, e.load(factors, column), e.load(shifts, column))
+        return made if added is None else e.fma(added.load(e, added_to, place, mask), added_scale, made)
+
     def store(sums: list[Value], column: Value, place: Value, is_last: bool) -> None:
-        reals = []
-        for v, total in enumerate(sums):
-            at = e.add(column, v * SIDE)
-            whole = e.b.sitofp(total, e.vector_type())
-            reals.append(e.fma(whole, e.load(factors, at), e.load(shifts, at)))
-        if not (is_last and last[1]):
+        few = last[1] if is_last else 0
+        masks = [None] * (len(sums) - 1) + [e.lanes_below(e.i(few)) if few else None]
+        at = [(e.add(column, v * SIDE), e.add(place, v * SIDE)) for v in range(len(sums))]
+        reals = [real(total, *where, mask) for total, where, mask in zip(sums, at, masks, strict=True)]
+        if not few:
             rounded.store(e, reals, Place(y, place, None))
             return
-        for v, real in enumerate(reals):
-            few = last[1] if v == len(reals) - 1 else 0
-            rounded.store(e, [real], Place(y, e.add(place, v * SIDE), e.lanes_below(e.i(few)) if few else None))
+        for one, (_, to), mask in zip(reals, at, masks, strict=True):
+            rounded.store(e, [one], Place(y, to, mask))
 
     products(e, a, tiles, last[0], None if source == "pointwise" else pack, head, store)
 
