@@ -194,8 +194,7 @@ def _is_permitted(candidate: Candidate, allow: frozenset[str], max_error: float,
         if spec.dtype not in (value.dtype, OBJECT) and spec.dtype.name not in allow and not _lies_on(value, spec.dtype):
             return False
     floats = [spec.dtype for spec in offer.outputs if spec.dtype.is_float]
-    kept = [v.dtype for v, s in zip(candidate.region.outputs, offer.outputs, strict=True) if v.dtype is s.dtype]
-    granted = max((_resolution(dtype) for dtype in (*kept, *map(DType.parse, offer.uses))), default=0.0)
+    granted = max((_resolution(dtype) for dtype in (*floats, *map(DType.parse, offer.uses))), default=0.0)
     return not floats or offer.accuracy <= max_error + granted
 
 
@@ -207,7 +206,7 @@ def _lies_on(value: Value, dtype: DType) -> bool:
 
 @cache
 def _resolution(dtype: DType) -> float:
-    """What rounding to a value's own element type may show: the model's choice, not the routine's."""
+    """What rounding to a value's own element type, or to one allowed, may show: not the routine's choice."""
     return float(ml_dtypes.finfo(dtype.numpy).eps) if dtype.is_float else 0.0
 
 
