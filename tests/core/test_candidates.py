@@ -54,6 +54,28 @@ def _catalog() -> Catalog:
     return replace(builtin, routines={**builtin.routines, Square.name: Square()})
 
 
+class Narrow(Routine):
+    """Relu of what is stored as bfloat16, which rounds as much as that."""
+
+    name, pattern = "cpu/of_bfloats", ("Relu",)
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        for accuracy in (4e-3, 4e-2):
+            yield Offer(["cpu:bfloat16:NCHW"], ["cpu:bfloat16:NCHW"], {"accuracy": accuracy}, accuracy=accuracy)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        return FunctionKernel(np.maximum)
+
+
+@pytest.mark.parametrize(("allow", "ways"), [((), 0), (("float16",), 0), (("bfloat16",), 1)])
+def test_a_type_allowed_for_storage_is_allowed_its_rounding(allow: tuple[str, ...], ways: int) -> None:
+    catalog = load_plugins(only=())
+    catalog = replace(catalog, routines={**catalog.routines, Narrow.name: Narrow()})
+    graph = load(model("g (float[4] x) => (float[4] y) { y = Relu(x) }"))
+    found = enumerate_candidates(graph, catalog, 1, Request(allow=frozenset(allow)))
+    assert sum(c.routine.name == Narrow.name for c in found) == ways
+
+
 class Integers(Routine):
     """Relu on what is stored as int8."""
 

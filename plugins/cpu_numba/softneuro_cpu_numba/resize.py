@@ -11,7 +11,8 @@ from softneuro_core.graph import Layer, Region
 from softneuro_core.routine import EXACT, SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, is_f32, text
+from softneuro_cpu_numba.storage import image_specs
+from softneuro_cpu_numba.windows import is_f32, text
 
 COORDINATES = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
 ROUNDING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -58,7 +59,7 @@ def _taps(n: int, m: int, scale: float, coordinates: str, rounding: str | None) 
 
 
 class Resize(Routine):
-    """Resize (opset 10 on) or Upsample of a float32 image, N and C unchanged."""
+    """Resize (opset 10 on) or Upsample of a float32 image, N and C unchanged; copied pixels may be bfloat16."""
 
     def __init__(self, operator: str) -> None:
         self.name, self.pattern = f"cpu/{operator.lower()}", (operator,)
@@ -88,9 +89,10 @@ class Resize(Routine):
         scales = _scales(layer, shape, made) if len(shape) == 4 and shape[:2] == made[:2] else None
         if scales is None or layer.inputs[0] is not region.inputs[0] or len(scales) != 4 or scales[:2] != [1.0, 1.0]:
             return
-        for spec in (NHWC_F32, NCHW_F32):
-            exact = text(layer.attrs.get("mode", "nearest")) == "nearest"
-            yield Offer((spec,), (spec,), accuracy=EXACT if exact else SUMS)
+        exact = text(layer.attrs.get("mode", "nearest")) == "nearest"
+        for spec, rounding in image_specs(target):
+            if exact or not rounding:
+                yield Offer((spec,), (spec,), accuracy=EXACT if exact else SUMS)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         layer = region.exit
@@ -102,8 +104,11 @@ class Resize(Routine):
         columns, column_weights = _taps(w, ow, scales[3], *mode[1:])
         channels_last = offer.inputs[0].layout == NHWC
         tables = [aligned(t) for t in (rows, row_weights, columns, column_weights)]
+        params: dict[str, object] = {"linear": mode[0] == "linear"}
+        if channels_last:
+            params["element"] = "uint16" if offer.inputs[0].dtype.itemsize == 2 else "float32"
         return NativeKernel(
-            address_of("resize", "pixels" if channels_last else "planes", linear=mode[0] == "linear"),
+            address_of("resize", "pixels" if channels_last else "planes", **params),
             (In(0), Out(0), h, w, oh, ow, *tables, c),
             n * oh if channels_last else n * c,
         )

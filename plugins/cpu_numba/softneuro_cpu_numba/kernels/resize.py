@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from softneuro_cpu_numba.kernels.base import f32, i64
+from softneuro_cpu_numba.kernels.base import f32, i64, pointer
 from softneuro_cpu_numba.native import kernel
 
 
@@ -36,11 +36,13 @@ def planes(linear):
 
 
 @kernel
-def pixels(linear):
-    """args as :func:`planes`, then channels. A task is one output row of one image (NHWC)."""
+def pixels(linear, element="float32"):
+    """args as :func:`planes`, then channels. A task is one output row of one image (NHWC); pixels of any ``element``
+    can be copied, those of float32 blended."""
+    elements = pointer(element)
 
     def run(args, begin, end, scratch):
-        x, y = f32(args[0]), f32(args[1])
+        x, y = elements(args[0]), elements(args[1])
         h, w, oh, ow, c = args[2], args[3], args[4], args[5], args[10]
         rows, row_weights, columns, column_weights = i64(args[6]), f32(args[7]), i64(args[8]), f32(args[9])
         for task in range(begin, end):

@@ -33,9 +33,10 @@ def rows(
     rounding: tuple[bool, bool],
     residual: bool | None = None,
 ) -> None:
-    """y = rounded(windows(x) @ w * factor + shift [+ residual]) in 8 bits; ``residual``: whether it is signed. ``start`` holds what the zero point takes from every sum;
-    ``tile``, ``last`` and ``source`` as for ``softneuro_cpu_numba.emit.bfloat``, ``rounding`` as for :class:`Rounded`.
-    scratch: sums, then the band."""
+    """y = rounded(windows(x) @ w * factor + shift [+ residual]) in 8 bits; ``residual``: whether that is signed.
+
+    ``start`` holds what the zero point takes from every sum; ``tile``, ``last`` and ``source`` as for
+    ``softneuro_cpu_numba.emit.bfloat``, ``rounding`` as for :class:`Rounded`. scratch: sums, then the band."""
     names = (*ARGUMENTS, *MORE)
     a = dict(zip(names, e.words(0, len(names)), strict=True))
     tiles, rounded = Tiles(*tile, PRODUCTS[signed]), Rounded.read(e, a, rounding)
