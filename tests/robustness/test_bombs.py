@@ -107,7 +107,8 @@ def test_a_loop_without_end_is_planned_at_once_and_ended_by_ctrl_c(tmp_path: obj
     path = os.path.join(str(tmp_path), "loop.onnx")
     onnx.save(_endless_loop(), path)
     program = (
-        "import sys, numpy as np, softneuro_core as sn\n"
+        "import signal, sys, numpy as np, softneuro_core as sn\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs are born deaf to it
         "s = sn.Session(sys.argv[1], threads=1, catalog=sn.load_plugins(only=()))\n"
         "print('ready', flush=True)\n"
         "try:\n"
@@ -115,12 +116,15 @@ def test_a_loop_without_end_is_planned_at_once_and_ended_by_ctrl_c(tmp_path: obj
         "except KeyboardInterrupt:\n"
         "    print('interrupted', flush=True)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().strip() == "ready"
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    with subprocess.Popen([sys.executable, "-c", program, path], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == "ready"
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            out, _ = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert out.strip() == "interrupted"
 
 

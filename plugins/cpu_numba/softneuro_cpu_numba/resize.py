@@ -41,11 +41,12 @@ def _scales(layer: Layer, shape: tuple[int, ...], made: tuple[int, ...]) -> list
 def _taps(n: int, m: int, scale: float, coordinates: str, rounding: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Two source positions of each output position, and the weight of the second."""
     out = np.arange(m, dtype=np.float64)
+    length = n * scale  # the exact, fractional one, rounded as the reference rounds it
     if coordinates == "asymmetric":
         at = out / scale
     elif coordinates == "align_corners":
-        at = out * (n - 1) / (n * scale - 1) if n * scale > 1 else out * 0  # the exact, fractional length
-    elif coordinates == "pytorch_half_pixel" and m == 1:
+        at = out * (n - 1) / (length - 1) if length > 1 else out * 0
+    elif coordinates == "pytorch_half_pixel" and length == 1:
         at = out * 0
     else:
         at = (out + 0.5) / scale - 0.5

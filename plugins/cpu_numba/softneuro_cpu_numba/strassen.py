@@ -70,9 +70,9 @@ def _tile_of(factors: Factors, target: Target) -> tuple[int, int] | None:
     """A tile (rows, vectors) whose panels fit half the columns exactly, or None."""
     k, n = factors.matrix.shape
     lanes, pairs = lanes_of(target), -(-factors.rows // 2)
-    if k < LEAST_K or n < LEAST_N or factors.rows < LEAST_ROWS or k % (2 * lanes) or n % 2:
+    if k < LEAST_K or n < LEAST_N or factors.rows < LEAST_ROWS or k % 2 or n % 2:
         return None
-    tiles = (tile for tile in tile_choices(target, pairs) if tile[0] <= MOST_ROWS)
+    tiles = ((min(rows, MOST_ROWS), vectors) for rows, vectors in tile_choices(target, pairs))
     return next((tile for tile in tiles if n // 2 % (tile[1] * lanes) == 0), None)
 
 

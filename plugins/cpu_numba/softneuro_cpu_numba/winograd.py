@@ -37,10 +37,10 @@ caches between the phases. In between a quarter of the filters', which are read 
 MONOTONE = frozenset(("none", "relu", "clip", "sigmoid", "tanh", "hardsigmoid"))
 """Activations before which the largest may be taken as well as behind them."""
 MIN_CHANNELS = 16
-"""Below this the transforms cost more than the products save."""
+"""Below this the transforms cost more than the products save; no vector is longer."""
 
 
-def _filter_of(region: Region, lanes: int) -> tuple[Convolution, int] | None:
+def _filter_of(region: Region) -> tuple[Convolution, int] | None:
     """The region's convolution and how many outputs a side are pooled to one, or None."""
     *before, last = region.layers
     pool = 2 if before and _halves(last) else 1
@@ -50,8 +50,7 @@ def _filter_of(region: Region, lanes: int) -> tuple[Convolution, int] | None:
     window = conv.window
     if pool > 1 and (window.kernel.count(1) or window.dilations != (1, 1) or not _may_pool(conv.epilogue)):
         return None
-    channels = (window.channels, conv.out_channels)
-    return None if min(channels) < MIN_CHANNELS or any(c % lanes for c in channels) else (conv, pool)
+    return None if min(window.channels, conv.out_channels) < MIN_CHANNELS else (conv, pool)
 
 
 def _halves(layer: Layer) -> bool:
@@ -84,7 +83,7 @@ class Winograd(Routine):
                     yield (*layers, exit)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        found = _filter_of(region, lanes_of(target))
+        found = _filter_of(region)
         if found is None:
             return
         conv, _ = found
@@ -100,7 +99,7 @@ class Winograd(Routine):
             yield Offer(*ends, {"m": m}, accuracy=tile.accuracy, flops=flops, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        found = _filter_of(region, lanes_of(target))
+        found = _filter_of(region)
         assert found is not None
         conv, pool = found
         tile = Tile.of(conv.window, int(offer.params["m"]))

@@ -19,6 +19,26 @@ def test_resize(mode, coordinates, scale):
         check([resize], {"x": random(2, 3, 7, 10)}, constants, opset=13, expect=["cpu/resize"])
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+@pytest.mark.parametrize("coordinates", ["align_corners", "pytorch_half_pixel"])
+@pytest.mark.parametrize("size, scale", [((3, 2), 1 / 2), ((3, 5), 1 / 3), ((9, 10), 1 / 9), ((1, 1), 1.0)])
+def test_resize_to_one_pixel(mode, coordinates, size, scale):
+    """What counts is the length with its fraction: 3 / 2 is more than one."""
+    constants = {"s": np.array([1, 1, scale, scale], np.float32)}
+    resize = node(
+        "Resize", ["x", "", "s"], "y", mode=mode, coordinate_transformation_mode=coordinates, nearest_mode="ceil"
+    )
+    check([resize], {"x": random(1, 3, *size)}, constants, opset=13, expect=["cpu/resize"])
+
+
+@pytest.mark.parametrize("coordinates", ["align_corners", "pytorch_half_pixel"])
+@pytest.mark.parametrize("size", [(2, 3), (7, 49)])
+def test_resize_to_sizes_of_one_pixel(coordinates, size):
+    resize = node("Resize", ["x", "", "", "n"], "y", mode="linear", coordinate_transformation_mode=coordinates)
+    constants = {"n": np.array([1, 3, 1, 1], np.int64)}
+    check([resize], {"x": random(1, 3, *size)}, constants, opset=13, expect=["cpu/resize"])
+
+
 def test_resize_to_sizes():
     resize = node("Resize", ["x", "", "", "n"], "y", mode="linear", coordinate_transformation_mode="half_pixel")
     constants = {"n": np.array([1, 8, 13, 9], np.int64)}

@@ -46,7 +46,7 @@ def test_seven_products_make_the_whole() -> None:
 
 
 @pytest.mark.parametrize("size", [(5, 5), (4, 6), (7, 7), (13, 11)])
-@pytest.mark.parametrize("k, n", [(128, 64), (144, 96), (160, 224), (1024, 64)])
+@pytest.mark.parametrize("k, n", [(128, 64), (144, 96), (150, 192), (166, 128), (1024, 64)])
 @pytest.mark.parametrize("tail", ["none", "residual"])
 def test_pointwise_convolution(size: tuple[int, int], k: int, n: int, tail: str) -> None:
     """Odd and even numbers of rows, several tasks and groups of tiles, an epilogue."""
@@ -74,6 +74,7 @@ def test_matrix_products(rows: int) -> None:
         ((1, 256, 8, 8), (64, 128, 1, 1), {"group": 2}),
         ((1, 128, 2, 2), (64, 128, 1, 1), {}),
         ((1, 120, 8, 8), (64, 120, 1, 1), {}),
+        ((1, 129, 8, 8), (64, 129, 1, 1), {}),
         ((1, 128, 8, 8), (72, 128, 1, 1), {}),
     ],
 )

@@ -303,6 +303,12 @@ class Emitter:
             result.add_incoming(value, last)
         return results
 
+    def vectors(self, count: Index, body: Callable[[Value], None], first: Index = 0) -> None:
+        """``body(i)`` at every vector of first .. count, of which at least one fits: the last is moved back to end
+        there, so what it shares with the one before is done twice."""
+        last = self.sub(count, self.lanes)
+        self.loop(count, lambda i: body(self.smaller(i, last)), step=self.lanes, first=first)
+
     def strides(self, count: Index, body: Callable[[Value], Value], first: Index = 0) -> None:
         """``i = first; while i < count: i += body(i)``."""
         before, start = self.b.block, self.i(first)

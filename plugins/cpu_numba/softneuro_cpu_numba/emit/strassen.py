@@ -130,7 +130,7 @@ class _Step:
                 for place, value in zip(made, (s1, s2, e.b.fsub(a11, a21), e.b.fsub(a12, s2)), strict=True):
                     e.store(value, place, c)
 
-            e.loop(a["depth"], column, step=e.lanes)
+            e.vectors(a["depth"], column)
 
         e.loop(count, row)
 

@@ -60,7 +60,7 @@ def winograd(
 
     A dilated convolution is a plain one on each of step_y x step_x interleaved grids; a tile belongs to one grid.
 
-    Channels and output channels are multiples of the vector width. Weights: [position][panel][channel][width].
+    Channels and output channels fill a vector at least. Weights: [position][panel][channel][width].
     scratch: a patch and a result tile, then the transformed input, then the products.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
@@ -107,7 +107,7 @@ def winograd(
                 matrices = (vertical.bt, horizontal.bt)
                 _forward(e, matrices, e.at(source, c), pitch, pixel, e.at(out, c), a["position"], small)
 
-            e.loop(a["channels"], lanes, step=e.lanes)
+            e.vectors(a["channels"], lanes)
 
         once(e, block, lambda: e.loop(count, forward))
         begin = e.mul(split, a["panels_per_task"])
@@ -177,7 +177,7 @@ def winograd(
                 e.loop(rows, store_row)
 
             def every(body: Callable[[Value], None]) -> tuple[()]:
-                return _done(e.loop(until, body, step=e.lanes, first=low))
+                return _done(e.vectors(until, body, first=low))
 
             inside = e.b.and_(_same(e, rows, high), _same(e, columns, wide))
             e.when(inside, lambda: every(whole), lambda: every(some))
