@@ -1,8 +1,9 @@
-"""What ``emit.bfloat`` is given: convolution and matrix product of bfloat16 with constant weights."""
+"""Convolution and matrix product of bfloat16 with constant weights: for a matrix unit what ``emit.bfloat`` is given,
+for dot products of pairs what ``emit.conv`` is."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.epilogues import Activation
 from softneuro_cpu_numba.matrix_rows import MatrixRows, padded
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, emitted_address
-from softneuro_cpu_numba.rows import activation_kind
+from softneuro_cpu_numba.rows import RowProduct, activation_kind
 from softneuro_cpu_numba.windows import Window
 
 
@@ -32,8 +33,23 @@ class BfloatRows:
     result: DType
     planes: bool = False
 
-    def kernel(self, target: Target) -> NativeKernel:
-        """The prepared step; packs the weights."""
+    def on_vectors(self, target: Target) -> NativeKernel:
+        """The prepared step for vector instructions; an even number of channels."""
+        taps, channels, outputs = self.weights.shape
+        pairs = np.empty((1, taps, channels // 2, outputs, 2), BFLOAT16.numpy)
+        pairs[0, ..., 0], pairs[0, ..., 1] = self.weights[:, ::2], self.weights[:, 1::2]
+        return RowProduct(
+            pairs.view(np.float32)[..., 0],
+            self.bias,
+            self.activation,
+            self.residual,
+            window=replace(self.window, channels=channels // 2),
+            pairs=True,
+            result=self.result.name,
+        ).kernel(target)
+
+    def on_matrix_unit(self, target: Target) -> NativeKernel:
+        """The prepared step for a matrix unit."""
         window, channels = self.window, self.window.channels
         in_place = window.is_pointwise and not self.planes
         rows = MatrixRows(window, -(-channels // 2), self.weights.shape[2], in_place, target.threads)

@@ -144,7 +144,8 @@ class RowProduct:
 
     ``window`` None is a plain product of ``rows`` rows. ``residual`` is the number of the added input; weights are
     kept ``stored`` as float32, float16 or bfloat16 and widened on the way into the tile. ``x`` and ``scale`` are the
-    numbers of the input and of K factors for the rows of the matrix (dense pixels of one image only).
+    numbers of the input and of K factors for the rows of the matrix (dense pixels of one image only). ``pairs``: input
+    and matrix are words of two bfloat16, which channels and K count; ``result`` is how y and the residual are stored.
     """
 
     matrix: np.ndarray  # (groups, K, N) or (groups, taps, channels, N), perhaps a view; K runs over (kh, kw, channel)
@@ -158,6 +159,8 @@ class RowProduct:
     scatter: Scatter | None = None
     x: int = 0
     scale: int | None = None
+    pairs: bool = False
+    result: str = "float32"
 
     @property
     def is_flat(self) -> bool:
@@ -195,6 +198,8 @@ class RowProduct:
             stored=self.stored,
             scattered=self.scatter is not None,
             scaled=self.scale is not None,
+            pairs=self.pairs,
+            result=self.result,
             ask_ahead=self.is_flat and tile[0] > 1 and k >= AHEAD_K and 4 * self.count * k >= AHEAD_BYTES,
         )
         images, rows, columns = self._pixels()

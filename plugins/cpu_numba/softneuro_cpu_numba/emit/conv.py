@@ -41,6 +41,8 @@ def rows(
     scaled: bool = False,
     ask_ahead: bool = False,
     planes: int = 0,
+    pairs: bool = False,
+    result: str = "float32",
 ) -> None:
     """y[pixel, channel] = windows(x) @ w + bias, + residual, activated.
 
@@ -49,13 +51,16 @@ def rows(
     the band reads x; ``planes``: the channels where it reads planes.
     ``scaled``: row k of w is multiplied by ``scale[k]``; ``ask_ahead``: the next tile's pixels are asked for (both
     pointwise only).
+    ``pairs``: x and w are bfloat16; channels, k and all of x are counted in words of two. ``result``: how y and the
+    residual are stored.
     scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16 or bfloat16.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     at = len(ARGUMENTS)
-    finish = Finish(act, e.number(at), e.number(at + 1), e.floats(a["residual"]) if residual else None)
+    more = e.stored(a["residual"], result) if residual else None
+    finish = Finish(act, e.number(at), e.number(at + 1), more, result)
     band = None if source == "pointwise" else Band.read(e, source, at + 2, planes)
-    x, bias, y = (e.floats(a[name]) for name in ("x", "bias", "y"))
+    x, bias, y = e.floats(a["x"]), e.floats(a["bias"]), e.stored(a["y"], result)
     w = e.stored(a["w"], stored)
     starts = e.integers(a["starts"])
     scale = e.floats(a["scale"]) if scaled else None
@@ -88,7 +93,7 @@ def rows(
             ahead_of = lambda p: e.mul(e.integer(y_offsets, p), a["ld_y"])  # noqa: E731
         else:
             ahead_of = lambda p: e.mul(p, a["ld_y"])  # noqa: E731
-        result = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
+        written = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
         before = e.mul(group, columns_per_group)
 
         def panel(number: Value, width: int, sizes: Sequence[int]) -> None:
@@ -99,14 +104,16 @@ def rows(
                 ahead = e.mul(number, width * e.lanes)
             ahead = e.add(before, ahead)
             weights, biases = e.at(w, e.mul(ahead, a["k"])), e.at(bias, ahead)
-            base = e.add(result, column)
+            base = e.add(written, column)
             mask = few if few and width == 1 else None
 
             def tile(first: Value, size: int) -> None:
                 pointers = [row_at(e.add(first, r)) for r in range(size)]
                 start = [e.load(biases, v * e.lanes) for v in range(width)]
                 following = e.mul(a["ld_a"], size) if ask_ahead and size == pieces[0] else None
-                sums = accumulate(e, pointers, Panel(weights, stored, scale), segments, start * size, following)
+                sums = accumulate(
+                    e, pointers, Panel(weights, stored, scale, pairs=pairs), segments, start * size, following
+                )
                 for r in range(size):
                     offset = e.add(base, ahead_of(e.add(first, r)))
                     for v in range(width):

@@ -227,6 +227,12 @@ class Emitter:
         """x * y + z."""
         return self.intrinsic(f"llvm.fmuladd.v{self.lanes}f32", x.type, [x, y, z])
 
+    def dot_bfloat(self, x: Value, y: Value, z: Value) -> Value:
+        """x[2i] * y[2i] + x[2i + 1] * y[2i + 1] + z[i] of words of two bfloat16; 16 lanes, AVX512_BF16."""
+        pairs = self.vector_type(2 * self.lanes, Bfloat())
+        operands = [z, self.b.bitcast(x, pairs), self.b.bitcast(y, pairs)]
+        return self.intrinsic("llvm.x86.avx512bf16.dpbf16ps.512", z.type, operands)
+
     def maximum(self, x: Value, y: Value) -> Value:
         """The larger; y where x is NaN, so a NaN in y survives: put the data there (x86's own rule)."""
         return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)

@@ -31,13 +31,18 @@ class Segments:
 class Panel:
     """B: rows of k, ``pitch`` elements apart (None: packed, as wide as the tile), of elements ``stored`` as float32,
     float16 or bfloat16. With ``scale``, of one segment only, row k counts ``scale[k]`` times; float32 columns outside
-    ``mask`` are not read."""
+    ``mask`` are not read. ``pairs``: A and B are words of two bfloat16, k counts words."""
 
     pointer: Value
     stored: str = "float32"
     scale: Value | None = None
     pitch: Value | None = None
     mask: Value | None = None
+    pairs: bool = False
+
+    def multiply(self, e: Emitter, x: Value, column: Value, so_far: Value) -> Value:
+        """so_far + x * column."""
+        return (e.dot_bfloat if self.pairs else e.fma)(x, column, so_far)
 
     def row(self, e: Emitter, at: Value, k: Value, vectors: int) -> list[Value]:
         """Row k, which begins at ``at``, widened."""
@@ -78,7 +83,7 @@ def accumulate(
         made = []
         for r, pointer in enumerate(pointers):
             x = e.broadcast(pointer, k)
-            made += [e.fma(x, column, carried[r * vectors + v]) for v, column in enumerate(columns)]
+            made += [panel.multiply(e, x, column, carried[r * vectors + v]) for v, column in enumerate(columns)]
         return made
 
     def run(pointers: Sequence[Value], carried: Sequence[Value]) -> list[Value]:

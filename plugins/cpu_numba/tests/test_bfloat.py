@@ -58,7 +58,7 @@ def test_convolution(
         most = np.float32(3 * np.sqrt(w[0].size))
         nodes += [node("Clip", ["c", "low", "high"], "y")]
         constants |= {"low": np.float32(0), "high": most}
-    check(nodes, inputs, constants, expect=["cpu/conv_amx"])
+    check(nodes, inputs, constants, expect=["cpu/conv_bfloat16"])
 
 
 @needs_unit
@@ -66,7 +66,7 @@ def test_convolution(
 def test_matrix_product(rows: int, depth: int, columns: int) -> None:
     nodes = [node("MatMul", "ab", "p"), node("Add", "pc", "s"), node("Gelu", "s", "y")]
     constants = {"b": random(depth, columns, seed=1), "c": random(columns, seed=2)}
-    check(nodes, {"a": random(rows, depth)}, constants, opset=20, expect=["cpu/gemm_amx"])
+    check(nodes, {"a": random(rows, depth)}, constants, opset=20, expect=["cpu/gemm_bfloat16"])
 
 
 @pytest.mark.parametrize("source", ["pointwise", "runs"])
