@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from harness import DEVICE, check, node, random, target
 from softneuro_cpu_numba.amx import has_matrix_unit, tile_config
+from softneuro_cpu_numba.bfloat import multiplies_bfloat
 from softneuro_cpu_numba.emit.compile import assembly
 from softneuro_cpu_numba.matrix_rows import MatrixRows
 from softneuro_cpu_numba.native import emitted_text
@@ -67,6 +68,18 @@ def test_matrix_product(rows: int, depth: int, columns: int) -> None:
     nodes = [node("MatMul", "ab", "p"), node("Add", "pc", "s"), node("Gelu", "s", "y")]
     constants = {"b": random(depth, columns, seed=1), "c": random(columns, seed=2)}
     check(nodes, {"a": random(rows, depth)}, constants, opset=20, expect=["cpu/gemm_bfloat16"])
+
+
+@pytest.mark.skipif(not multiplies_bfloat(target()), reason="this CPU does not multiply bfloat16")
+@pytest.mark.parametrize("strides, pads", [([1, 1], [1, 1, 1, 1]), ([2, 1], [0, 0, 0, 0])])
+def test_vectors_of_pairs(strides: list[int], pads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("softneuro_cpu_numba.bfloat.has_matrix_unit", lambda target, feature: False)
+    nodes = [node("Conv", "xwb", "c", strides=strides, pads=pads), node("Relu", "c", "y")]
+    constants = {"w": random(41, 10, 3, 3, seed=1), "b": random(41, seed=2)}
+    found = check(nodes, {"x": random(2, 10, 9, 7)}, constants, expect=["cpu/conv_bfloat16"])
+    assert {"unit": "avx512"} in [offer.params for _, offer in found]
+    product = [node("MatMul", "ab", "y")]
+    check(product, {"a": random(5, 66)}, {"b": random(66, 20, seed=1)}, expect=["cpu/gemm_bfloat16"])
 
 
 @pytest.mark.parametrize("source", ["pointwise", "runs"])
