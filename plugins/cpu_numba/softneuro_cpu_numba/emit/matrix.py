@@ -7,6 +7,7 @@ those of float32. Sums pass through memory on their way to the epilogue: the uni
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,78 +134,115 @@ elements between pixels of the result; ``panels`` of ``panel_words`` words of we
 Store = Callable[[list[Value], Value, Value, bool], None]
 """Writes the sums of one pixel: vectors, its first output channel, ``ld_y`` times its number plus that, whether this is
 the last panel."""
+Write = Callable[[Value], None]
+"""Does something with the number of an output pixel."""
+
+
+class Stretch(ABC):
+    """The pixels of a task as tiles."""
+
+    count: Value
+    """Of tiles."""
+
+    @abstractmethod
+    def pointer(self, tile: Value) -> Value:
+        """Where a tile's first row of k begins."""
+
+    @abstractmethod
+    def result(self, tile: Value, row: Value, write: Write) -> None:
+        """``write`` for the output pixel of a tile's row, if it is one."""
+
+
+class InPlace(Stretch):
+    """x is read where it lies, every pixel behind the other; the last tile is moved back to end with them."""
+
+    def __init__(self, e: Emitter, a: dict[str, Value], rows: int, first: Value, here: Value) -> None:
+        self.e, self.rows, self.first = e, rows, first
+        self.count = e.b.udiv(e.add(here, rows - 1), e.i(rows))
+        self.last, self.x, self.pitch = e.sub(a["rows"], rows), e.floats(a["x"]), a["pitch"]
+
+    def _begin(self, tile: Value) -> Value:
+        return self.e.smaller(self.e.add(self.first, self.e.mul(tile, self.rows)), self.last)
+
+    def pointer(self, tile: Value) -> Value:
+        return self.e.at(self.x, self.e.mul(self._begin(tile), self.pitch))
+
+    def result(self, tile: Value, row: Value, write: Write) -> None:
+        write(self.e.add(self._begin(tile), row))
+
+
+class Copied(Stretch):
+    """x is a band; tables say where tiles begin and which rows are results."""
+
+    def __init__(self, e: Emitter, a: dict[str, Value], rows: int, image: Value, first: Value, here: Value) -> None:
+        self.e, self.rows = e, rows
+        self.places, self.pixels = e.integers(a["tile_places"]), e.integers(a["row_places"])
+        self.count = e.integer(e.integers(a["tile_counts"]), here)
+        self.limit = e.mul(here, a["columns"])
+        self.first = e.mul(e.add(e.mul(image, a["rows"]), first), a["columns"])
+        self.band: Value = None
+
+    def pointer(self, tile: Value) -> Value:
+        return self.e.at(self.band, self.e.integer(self.places, tile))
+
+    def result(self, tile: Value, row: Value, write: Write) -> None:
+        e = self.e
+        own = e.integer(self.pixels, e.add(e.mul(tile, self.rows), row))
+
+        def inside() -> tuple[()]:
+            write(e.add(self.first, own))
+            return ()
+
+        e.when(e.b.icmp_unsigned("<", own, self.limit), inside, tuple)
+
+
+Pack = Callable[[Value, Value, Value, Value], Value]
+"""Makes the band of a block of rows: number of the block, image, first output row, output rows."""
 
 
 def products(
-    e: Emitter,
-    a: dict[str, Value],
-    tiles: Tiles,
-    last_vectors: int,
-    pack: Callable[[Value, Value, Value, Value], Value] | None,
-    room: Value,
-    store: Store,
+    e: Emitter, a: dict[str, Value], tiles: Tiles, last_vectors: int, pack: Pack | None, room: Value, store: Store
 ) -> None:
-    """All tasks of a kernel. ``pack(block, image, first_row, rows)`` makes the band and returns it; None: x is read in
-    place, every pixel behind the other."""
+    """All tasks of a kernel; without ``pack`` x is read in place."""
     x, w, start = (e.floats(a[name]) for name in ("x", "w", "start"))
     sums = Sums(tiles, _aligned(e, room))
-    offsets = None if pack is None else e.integers(a["run_offsets"])
-    runs = Runs(a["runs"], a["steps"], offsets)
-    counts, places, pixels = (e.integers(a[name]) for name in ("tile_counts", "tile_places", "row_places"))
+    runs = Runs(a["runs"], a["steps"], None if pack is None else e.integers(a["run_offsets"]))
     configure(e, a["config"])
 
     def tasks(number: Value, many: Value, wide: Value) -> None:
         block, panel_stretch = e.divmod(number, a["panel_tasks"])
-        image, stretch = e.divmod(block, a["row_tasks"])
-        first_row = e.mul(stretch, a["rows_per_task"])
-        here = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(a["rows"], first_row))
+        image, place = e.divmod(block, a["row_tasks"])
+        first = e.mul(place, a["rows_per_task"])
+        here = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(a["rows"], first))
         begin = e.mul(panel_stretch, a["panels_per_task"])
         end = e.smaller(e.add(begin, e.mul(wide, a["panels_per_task"])), a["panels"])
-        limit = e.mul(here, a["columns"])
-        pixel = e.mul(e.add(e.mul(image, a["rows"]), first_row), a["columns"])
+        stretch: Stretch
         if pack is None:
-            count = e.b.udiv(e.add(here, tiles.rows - 1), e.i(tiles.rows))
-            last = e.sub(a["rows"], tiles.rows)
-            source = x
+            stretch = InPlace(e, a, tiles.rows, first, here)
         else:
-            count, last = e.integer(counts, here), e.i(0)
-            source = pack(block, e.at(x, e.mul(image, a["x_image"])), first_row, here)
+            stretch = Copied(e, a, tiles.rows, image, first, here)
+            stretch.band = pack(block, e.at(x, e.mul(image, a["x_image"])), first, here)
 
-        def first_pixel(tile: Value) -> Value:
-            return e.smaller(e.add(first_row, e.mul(tile, tiles.rows)), last)
-
-        def pair(panel: Value, vectors: int, is_last: bool, tile: Value, size: int) -> None:
-            numbers = [e.add(tile, i) for i in range(size)]
-            if pack is None:
-                firsts = [first_pixel(n) for n in numbers]
-                pointers = [e.at(source, e.mul(f, a["pitch"])) for f in firsts]
-            else:
-                firsts = []
-                pointers = [e.at(source, e.integer(places, n)) for n in numbers]
-            column = e.mul(panel, 2 * SIDE)
-            weights = e.at(w, e.mul(panel, a["panel_words"]))
+        def compute(panel: Value, vectors: int, is_last: bool, first: Value, size: int) -> None:
+            numbers = [e.add(first, i) for i in range(size)]
+            column, weights = e.mul(panel, 2 * SIDE), e.at(w, e.mul(panel, a["panel_words"]))
+            pointers = [stretch.pointer(n) for n in numbers]
             sums.compute(e, pointers, a["pitch"], weights, e.at(start, column), runs, vectors)
-            for i, n in enumerate(numbers):
+            for i, tile in enumerate(numbers):
 
-                def row(r: Value, i: int = i, n: Value = n) -> None:
-                    def write(at: Value) -> tuple[()]:
-                        place = e.add(e.mul(at, a["ld_y"]), column)
-                        store(sums.read(e, i, r, vectors), column, place, is_last)
-                        return ()
+                def row(r: Value, i: int = i, tile: Value = tile) -> None:
+                    def write(pixel: Value) -> None:
+                        to = e.add(e.mul(pixel, a["ld_y"]), column)
+                        store(sums.read(e, i, r, vectors), column, to, is_last)
 
-                    if pack is None:
-                        write(e.add(firsts[i], r))
-                        return
-                    own = e.integer(pixels, e.add(e.mul(n, tiles.rows), r))
-                    inside = e.b.icmp_unsigned("<", own, limit)
-                    e.when(inside, lambda: write(e.add(pixel, own)), tuple)
+                    stretch.result(tile, r, write)
 
                 e.loop(tiles.rows, row)
 
         def panel(number: Value, vectors: int, is_last: bool) -> None:
-            even = e.b.and_(count, e.i(-2))
-            e.loop(even, lambda t: pair(number, vectors, is_last, t, 2), step=2)
-            e.loop(count, lambda t: pair(number, vectors, is_last, t, 1), first=even)
+            even = e.b.and_(stretch.count, e.i(-2))
+            e.loop(even, lambda t: compute(number, vectors, is_last, t, 2), step=2)
+            e.loop(stretch.count, lambda t: compute(number, vectors, is_last, t, 1), first=even)
 
         before = e.smaller(end, e.sub(a["panels"], 1))
         e.loop(before, lambda p: panel(p, 2, False), first=begin)
