@@ -13,6 +13,8 @@ from softneuro_core.spec import TensorSpec
 
 CLOSE = 1.3
 """Times up to this much apart may change places when measured again on a shared machine (seen: 1.4 for a second)."""
+LIKELY = 2.0
+"""The same where the machine is known to be disturbed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,5 +146,11 @@ def close_ones(jobs: Sequence[Job], costs: Mapping[CostKey, Cost]) -> list[Job]:
     return [job for job in near if rivals[race(job)] > 1]
 
 
-def _is_close(cost: Cost | None, best_ns: int) -> bool:
-    return cost is not None and cost.ok and cost.min_ns <= CLOSE * best_ns
+def likely_ones(jobs: Sequence[Job], costs: Mapping[CostKey, Cost]) -> list[Job]:
+    """Jobs within :data:`LIKELY` of their race's fastest, lone ones too: what a disturbed machine may misjudge."""
+    best = best_known(jobs, costs)
+    return [j for j in jobs if (n := race(j)) in best and _is_close(costs.get(j.key), best[str(n)], LIKELY)]
+
+
+def _is_close(cost: Cost | None, best_ns: int, factor: float = CLOSE) -> bool:
+    return cost is not None and cost.ok and cost.min_ns <= factor * best_ns

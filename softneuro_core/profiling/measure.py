@@ -50,6 +50,8 @@ class Effort:
     """All buffer sets together."""
     heats: int = 2
     """How often close candidates are measured, minutes apart."""
+    more_heats: int = 2
+    """How often all likely ones are measured again where a heat contradicts the one before."""
     streamed_samples: int = 9
     """Samples of a kernel with many constants: each takes a stream through the cache before it."""
     sets: int = 64

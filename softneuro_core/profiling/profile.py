@@ -23,7 +23,7 @@ from softneuro_core.plan import Plan
 from softneuro_core.profiling import in_place
 from softneuro_core.profiling.client import LocalBench, WorkerLost, WorkerProcess, opening
 from softneuro_core.profiling.in_place import InPlace
-from softneuro_core.profiling.jobs import AdapterJob, Job, best_known, close_ones, ordered, race
+from softneuro_core.profiling.jobs import AdapterJob, Job, best_known, close_ones, likely_ones, ordered, race
 from softneuro_core.profiling.measure import Effort
 from softneuro_core.profiling.values import ValueStore
 from softneuro_core.profiling.workbench import Workbench
@@ -33,6 +33,9 @@ HANG_S = 60.0
 """Silence after which a worker is taken to hang; every phase (prepare, check, time) has this long."""
 STRIKES = 3
 """After this many crashes or hangs of one routine the rest of its jobs are left out: each costs a new worker."""
+CALMER, DISTURBED = 0.8, 0.15
+"""A heat contradicts the one before where this share of its jobs took less than this share of their time. On a host
+whose neighbours slow its matrix unit by 3.5 for seconds (Sapphire Rapids) half of them do; in calm hours none."""
 FOLDER_PREFIX = "softneuro-values-"
 STALE_S = 86_400.0
 """A folder this old was left by a process that was killed."""
@@ -115,8 +118,14 @@ class Profiler:
             if deadline is None:
                 self.values.ensure(self._layers_of(missing), self.progress)
             self._heat(missing, "measuring", costs, best, deadline)
+            calmer = 0.0
             for _ in range(1, self.effort.heats):
-                self._heat(close_ones(missing, costs), "measuring close ones again", costs, best, deadline)
+                calmer = self._heat(close_ones(missing, costs), "measuring close ones again", costs, best, deadline)
+            for _ in range(self.effort.more_heats):
+                if calmer < DISTURBED:
+                    break
+                jobs = likely_ones(missing, costs)
+                calmer = self._heat(jobs, "measuring again: the machine is disturbed", costs, best, deadline)
         except KeyboardInterrupt:
             if self._worker is not None:
                 self._worker.close()
@@ -131,21 +140,26 @@ class Profiler:
 
     def _heat(
         self, jobs: Sequence[Job], name: str, costs: dict[CostKey, Cost], best: dict[str, int], deadline: float | None
-    ) -> None:
+    ) -> float:
         """Measures ``jobs`` in turn into ``costs``; what was measured before keeps the calmer of both. A second
-        heat, minutes of a shared machine later, finds what a busy neighbour slowed in the first."""
+        heat, minutes of a shared machine later, finds what a busy neighbour slowed in the first. Returns the share of
+        those measured before that came out much faster now."""
         if jobs:
             self.progress.start(len(jobs), name)
+        calmer = 0
         for done, job in enumerate(jobs):
             if deadline is not None and time.monotonic() >= deadline:
                 self.progress.note(
                     f"time is up while {name}: {len(jobs) - done} of {len(jobs)} candidates not measured"
                 )
-                return
-            cost = self._measure(job, best, deadline, costs.get(job.key))
+                return 0.0
+            before = costs.get(job.key)
+            cost = self._measure(job, best, deadline, before)
             if cost is not None:
                 costs[job.key] = cost
+                calmer += before is not None and cost.time_ns < CALMER * before.time_ns
             self.progress.advance(1, job.name)
+        return calmer / max(1, len(jobs))
 
     def run_in_place(self, plan: Plan) -> InPlace | None:
         """The plan run whole, timed step by step, where the kernels were measured; None (and a note) if it fails."""

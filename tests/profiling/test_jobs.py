@@ -1,9 +1,9 @@
-"""Which candidates run a second heat."""
+"""Which candidates run a second heat, and more where the machine is disturbed."""
 
 from __future__ import annotations
 
 from softneuro_core.costs import Cost, CostKey
-from softneuro_core.profiling.jobs import CLOSE, KernelJob, close_ones
+from softneuro_core.profiling.jobs import CLOSE, KernelJob, close_ones, likely_ones
 from softneuro_core.routine import Offer
 
 
@@ -20,6 +20,7 @@ def test_only_close_rivals_run_again() -> None:
     times = {"a": 1000, "b": int(1000 * CLOSE), "slow": int(1000 * CLOSE) + 1, "alone": 10, "far": 500}
     costs = {j.key: _cost(times[j.routine[4:]]) if j.routine[4:] in times else Cost.failed("no") for j in jobs}
     assert [j.routine for j in close_ones(jobs, costs)] == ["cpu/a", "cpu/b"]
+    assert [j.routine for j in likely_ones(jobs, costs)] == ["cpu/a", "cpu/b", "cpu/slow", "cpu/alone"]
 
 
 def test_the_calmer_measurement_is_kept() -> None:

@@ -91,6 +91,24 @@ def test_hopeless_candidates_cost_little() -> None:
     assert quick.samples == QUICK.samples and slow.ok and slow.samples <= QUICK.first_look
 
 
+@pytest.mark.parametrize("times, expected", [([1000, 990, 1], 990), ([1000, 300, 290, 1], 290), ([9, 3, 2, 1, 0], 1)])
+def test_a_disturbed_machine_is_measured_until_it_agrees(
+    monkeypatch: pytest.MonkeyPatch, times: list[int], expected: int
+) -> None:
+    found, graph = catalog("planted_routines"), relus(SHAPE)
+    work = jobs(graph, found, ["cpu/relu", "cpu/reference"])
+    seen = {job.key: iter(times) for job in work}
+
+    def measured(self: Profiler, job: Job, best: dict[str, int], deadline: float | None, before: Cost | None) -> Cost:
+        cost = Cost("ok", time := next(seen[job.key]), time, 0, 5)
+        return cost if before is None else before.better_of(cost)
+
+    monkeypatch.setattr(Profiler, "_measure", measured)
+    effort, database = replace(QUICK, heats=2), CostDatabase(":memory:")
+    costs = profile(graph, work, catalog=found, threads=1, database=database, effort=effort, isolate=False)
+    assert {cost.time_ns for cost in costs.values()} == {expected}
+
+
 @pytest.mark.skipif(os.name != "posix", reason="counts crashes by signal")
 def test_a_routine_that_keeps_crashing_is_given_up() -> None:
     found, notes, database = catalog("planted_routines"), Notes(), CountingDatabase()
