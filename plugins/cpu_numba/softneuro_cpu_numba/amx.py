@@ -11,6 +11,9 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_cpu_numba.emit.isa import isa_of
 
+SIDE, ROW_BYTES = 16, 64
+"""Most rows of a tile, and bytes of one."""
+ALIGNMENT = 64
 SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 """Linux on x86-64: tile registers enlarge what is saved of a thread, so a process must ask for them."""
 

@@ -10,10 +10,9 @@ from functools import cached_property
 
 import numpy as np
 
-from softneuro_cpu_numba.amx import tile_config
+from softneuro_cpu_numba.amx import ALIGNMENT, ROW_BYTES, SIDE, tile_config
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy
-from softneuro_cpu_numba.emit.matrix import ALIGNMENT, ROW_BYTES, SIDE
 from softneuro_cpu_numba.native import Argument, aligned, packed
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import Window

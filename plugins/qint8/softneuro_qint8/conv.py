@@ -13,9 +13,10 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
-from softneuro_qint8.matrix import UNIT, Residual, matrix_kernel, suits
+from softneuro_qint8.matrix import UNIT, matrix_kernel, suits
 from softneuro_qint8.numbers import ONE_STEP, Requantise, integers_of, weight_scales
 from softneuro_qint8.regions import Between, added_on_laid_grids, between_grids, read_added, read_between
+from softneuro_qint8.residual import Residual
 from softneuro_qint8.rows import IntegerRows
 
 
@@ -92,8 +93,7 @@ class QConv(Routine):
         if conv is None or conv.is_depthwise:
             return
         ins, outs = conv.between.specs([NHWC] * len(region.inputs), NHWC)
-        if conv.residual is None:
-            yield Offer(ins, outs, accuracy=ONE_STEP, flops=conv.flops)
+        yield Offer(ins, outs, accuracy=ONE_STEP, flops=conv.flops)
         if suits(target, conv.window, conv.groups, conv.weights):
             yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=conv.flops)
 
@@ -106,4 +106,6 @@ class QConv(Routine):
         source = conv.between.sources[0]
         if offer.params == UNIT:
             return matrix_kernel(conv.window, by_group[0], source, conv.finish, target, conv.x, conv.residual)
-        return IntegerRows(conv.window, by_group, conv.finish, source.stored_zero, source.is_signed).kernel(target)
+        zero, signed = source.stored_zero, source.is_signed
+        rows = IntegerRows(conv.window, by_group, conv.finish, zero, signed, x=conv.x, residual=conv.residual)
+        return rows.kernel(target)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from softneuro_cpu_numba.amx import has_matrix_unit
 from softneuro_cpu_numba.emit.isa import isa_of
@@ -14,8 +12,8 @@ from softneuro_cpu_numba.windows import Window
 from softneuro_core.device import Target
 from softneuro_core.graph import Value
 from softneuro_qint8.numbers import Grid, Requantise
+from softneuro_qint8.residual import FIRST, Residual, added_words
 
-FIRST = In(0)
 UNIT = {"unit": "amx"}
 """The parameter of offers that use it."""
 
@@ -26,14 +24,6 @@ def suits(target: Target, window: Window, groups: int, weights: Value) -> bool:
     assert numbers is not None
     signed = np.asarray(numbers.zero_point).dtype == np.int8 and not np.any(numbers.zero_point)
     return groups == 1 and window.channels % 4 == 0 and signed and has_matrix_unit(target, "AMX_INT8")
-
-
-@dataclass(frozen=True, slots=True)
-class Residual:
-    """A value on a grid that is added to the sums, in the result's layout."""
-
-    value: In
-    grid: Grid
 
 
 def matrix_kernel(
@@ -59,14 +49,15 @@ def matrix_kernel(
     )
     height, width = window.size
     start = -source.zero * weights.astype(np.int32).sum((0, 1))
+    added, *added_numbers = added_words(residual, finish)
     border = int.from_bytes(source.stored_zero.tobytes() * 4, "little")
     args: list[Argument] = [
         *(x, rows.pack(weights, np.dtype(np.int8)), padded(start, rows.columns, np.int32)),
-        *(None if residual is None else residual.value, Out(0)),
+        *(added, Out(0)),
         *(rows.config(), *rows.words_of(words * width * height)),
         *(padded(finish.factors, rows.columns, np.float32), padded(finish.shifts, rows.columns, np.float32), border),
         *finish.target.words,
-        *((0, 0.0) if residual is None else (residual.grid.zero, residual.grid.scale / finish.target.grid.scale)),
+        *added_numbers,
         *(() if rows.in_place else rows.band.words((words * width, words, 1))),
     ]
     return NativeKernel(address, tuple(args), rows.tasks, rows.scratch)

@@ -14,6 +14,7 @@ from softneuro_cpu_numba.windows import Window
 
 from softneuro_core.device import Target
 from softneuro_qint8.numbers import Requantise
+from softneuro_qint8.residual import FIRST, Residual, added_words
 
 BLOCK_BYTES = 128 << 10
 """Copied rows of a task: they stay in the second-level cache beside a panel of weights."""
@@ -41,6 +42,8 @@ class IntegerRows:
     """The input's zero point (one element of its type), or which input holds it."""
     signed: bool
     result: str = "rounded"
+    x: In = FIRST
+    residual: Residual | None = None
 
     def kernel(self, target: Target) -> NativeKernel:
         """The prepared step; packs the weights."""
@@ -63,11 +66,12 @@ class IntegerRows:
             masked=n < lanes,
             stored=stored,
             rounding=(True, False) if self.finish is None else self.finish.target.finish,
+            residual=None if self.residual is None else self.residual.grid.is_signed,
         )
         run, run_offsets = band.runs()
         factors, shifts = (None, None) if self.finish is None else (self.finish.factors, self.finish.shifts)
         args: list[Argument] = [
-            *(In(0), self.zero if isinstance(self.zero, In) else aligned(self.zero.reshape(1))),
+            *(self.x, self.zero if isinstance(self.zero, In) else aligned(self.zero.reshape(1))),
             *(_packed(self.weights.astype(stored), band.channels, panels), _by_panel(panels, groups, factors)),
             *(_by_panel(panels, groups, shifts), Out(0), aligned(np.array(panels.starts, np.int64))),
             *(*parts.words, *window.out),
@@ -75,6 +79,7 @@ class IntegerRows:
             *(panels.wide, len(panels.starts), taps * band.channels // 2, run // 2, len(run_offsets)),
             *(aligned(run_offsets), aligned(band.offsets(parts.most_rows))),
             *((0, 0, 0) if self.finish is None else self.finish.target.words),
+            *added_words(self.residual, self.finish),
             *band.words((window.channels * window.size[1], window.channels, 1)),
         ]
         scratch = HEAD_BYTES + 2 * band.elements(parts.most_rows)

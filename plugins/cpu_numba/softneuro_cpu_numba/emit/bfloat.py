@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from softneuro_cpu_numba.amx import SIDE
 from softneuro_cpu_numba.emit.band import WORDS as BAND_WORDS
 from softneuro_cpu_numba.emit.band import Band, interleaved
 from softneuro_cpu_numba.emit.emitter import F32, I32, Emitter, Value
-from softneuro_cpu_numba.emit.matrix import ARGUMENTS, SIDE, Tiles, products
+from softneuro_cpu_numba.emit.matrix import ARGUMENTS, Tiles, products
 from softneuro_cpu_numba.emit.tasks import once, room
 from softneuro_cpu_numba.emit.tile import Finish
 from softneuro_cpu_numba.native import emitted

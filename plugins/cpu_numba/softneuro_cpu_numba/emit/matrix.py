@@ -14,14 +14,12 @@ from typing import Any
 
 from llvmlite import ir
 
+from softneuro_cpu_numba.amx import ALIGNMENT, ROW_BYTES, SIDE
 from softneuro_cpu_numba.emit.emitter import F32, I8, I32, I64, Emitter, Index, Value
 from softneuro_cpu_numba.emit.tasks import neighbours
 
-SIDE, ROW_BYTES = 16, 64
-"""Most rows of a tile, and bytes of one."""
 SUMS, PIXELS, WEIGHTS = (0, 1, 2, 3), (4, 5), (6, 7)
 """Tile registers."""
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)

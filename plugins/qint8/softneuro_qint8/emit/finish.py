@@ -7,11 +7,39 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from softneuro_cpu_numba.emit.emitter import I8, I16, I32, Emitter, Value
+from softneuro_cpu_numba.emit.emitter import F32, I8, I16, I32, Emitter, Value
 from softneuro_cpu_numba.emit.slide import Place
 
 WORDS = ("zero_out", "low", "high")
 """What a kernel's argument list gives: ``low`` and ``high`` bound the stored result."""
+
+
+ADDED = ("residual", "added_zero", "added_scale")
+"""What an argument list gives of a residual: ``added_scale``, a float, is the result's steps in one of the residual."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """A value of 8 bits in the result's layout, added to what is about to be rounded."""
+
+    signed: bool
+    values: Value
+    zero: Value
+    scale: Value
+
+    @classmethod
+    def read(cls, e: Emitter, words: dict[str, Value], signed: bool) -> Added:
+        scale = e.b.bitcast(e.b.trunc(words["added_scale"], I32), F32)
+        zero = e.splat(e.b.trunc(words["added_zero"], I32))
+        return cls(signed, e.b.inttoptr(words["residual"], I8.as_pointer()), zero, e.splat(scale))
+
+    def to(self, e: Emitter, real: Value, place: Place) -> Value:
+        """``real`` (steps of the result) plus what lies at the place it goes to."""
+        values, at, mask = self.values, place.offset, place.mask
+        seen = e.load_integers(values, at, I8) if mask is None else e.load_some(values, at, mask)
+        widen: Any = e.b.sext if self.signed else e.b.zext
+        steps = e.b.sub(widen(seen, e.vector_type(element=I32)), self.zero)
+        return e.fma(e.b.sitofp(steps, e.vector_type()), self.scale, real)
 
 
 @dataclass(frozen=True, slots=True)

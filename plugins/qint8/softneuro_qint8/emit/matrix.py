@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from softneuro_cpu_numba.amx import SIDE
 from softneuro_cpu_numba.emit.band import WORDS as BAND_WORDS
 from softneuro_cpu_numba.emit.band import Band
 from softneuro_cpu_numba.emit.emitter import I8, I32, Emitter, Index, Value
-from softneuro_cpu_numba.emit.matrix import ARGUMENTS, SIDE, Tiles, products
+from softneuro_cpu_numba.emit.matrix import ARGUMENTS, Tiles, products
 from softneuro_cpu_numba.emit.slide import Place
 from softneuro_cpu_numba.emit.tasks import once, room
 from softneuro_cpu_numba.native import emitted
 
+from softneuro_qint8.emit.finish import ADDED, Added, Rounded
 from softneuro_qint8.emit.finish import WORDS as FINISH_WORDS
-from softneuro_qint8.emit.finish import Rounded
-from softneuro_qint8.emit.windows import Taps
 
-MORE = ("factors", "shifts", "border", *FINISH_WORDS, "added_zero", "added_scale")
-"""After ``emit.matrix.ARGUMENTS``; ``border``: four zero points as one word; ``added_scale``, a float: steps of the
-result in one of the residual. Then the band."""
+MORE = ("factors", "shifts", "border", *FINISH_WORDS, *ADDED[1:])
+"""After ``emit.matrix.ARGUMENTS``; ``border``: four zero points as one word. Then the band."""
 PRODUCTS = {True: "tdpbssd", False: "tdpbusd"}
 """By whether x is signed; weights are."""
 
@@ -42,8 +41,7 @@ def rows(
     tiles, rounded = Tiles(*tile, PRODUCTS[signed]), Rounded.read(e, a, rounding)
     factors, shifts = e.floats(a["factors"]), e.floats(a["shifts"])
     y = e.b.inttoptr(a["y"], I8.as_pointer())
-    added = None if residual is None else Taps(e, {"zero": a["added_zero"]}, residual, shifted=True)
-    added_to, added_scale = e.b.inttoptr(a["residual"], I8.as_pointer()), e.splat(e.number(names.index("added_scale")))
+    added = None if residual is None else Added.read(e, a, residual)
     head = room(e)
     packed = e.at(head, tiles.scratch_bytes // 4)
 
@@ -53,21 +51,21 @@ def rows(
         once(e, block, lambda: band.pack(e, image, a["channels"], first_row, here, packed))
         return packed
 
-    def real(total: Value, column: Value, place: Value, mask: Value | None) -> Value:
+    def real(total: Value, column: Value, place: Place) -> Value:
         whole = e.b.sitofp(total, e.vector_type())
         made = e.fma(whole, e.load(factors, column), e.load(shifts, column))
-        return made if added is None else e.fma(added.load(e, added_to, place, mask), added_scale, made)
+        return made if added is None else added.to(e, made, place)
 
     def store(sums: list[Value], column: Value, place: Value, is_last: bool) -> None:
         few = last[1] if is_last else 0
         masks = [None] * (len(sums) - 1) + [e.lanes_below(e.i(few)) if few else None]
-        at = [(e.add(column, v * SIDE), e.add(place, v * SIDE)) for v in range(len(sums))]
-        reals = [real(total, *where, mask) for total, where, mask in zip(sums, at, masks, strict=True)]
+        places = [Place(y, e.add(place, v * SIDE), mask) for v, mask in enumerate(masks)]
+        reals = [real(total, e.add(column, v * SIDE), places[v]) for v, total in enumerate(sums)]
         if not few:
-            rounded.store(e, reals, Place(y, place, None))
+            rounded.store(e, reals, places[0])
             return
-        for one, (_, to), mask in zip(reals, at, masks, strict=True):
-            rounded.store(e, [one], Place(y, to, mask))
+        for one, to in zip(reals, places, strict=True):
+            rounded.store(e, [one], to)
 
     products(e, a, tiles, last[0], None if source == "pointwise" else pack, head, store)
 

@@ -18,14 +18,14 @@ from softneuro_cpu_numba.emit.tile import in_pieces
 from softneuro_cpu_numba.native import emitted
 
 from softneuro_qint8.emit.band import IntegerBand
+from softneuro_qint8.emit.finish import ADDED, Added, Rounded
 from softneuro_qint8.emit.finish import WORDS as FINISH_WORDS
-from softneuro_qint8.emit.finish import Rounded
 
 ARGUMENTS = (
     *("x", "zero", "w", "factors", "shifts", "y", "starts"),
     *("row_tasks", "rows_per_task", "most_tasks", "panel_tasks", "panels_per_task", "rows", "columns"),
     *("x_image", "groups", "channels", "even", "out_channels", "ld_y", "wide", "panels", "pairs"),
-    *("run", "runs", "run_offsets", "offsets", *FINISH_WORDS),
+    *("run", "runs", "run_offsets", "offsets", *FINISH_WORDS, *ADDED),
 )
 """Then the band. ``zero`` is the address of the input's zero point. ``rows`` x ``columns`` and ``out_channels`` (of a
 group, ``ld_y`` of all) are the output's. ``starts`` gives each panel's first column; ``offsets`` each pixel's place in
@@ -49,14 +49,15 @@ def rows(
     odd: int = 0,
     stored: str = "int16",
     rounding: tuple[bool, bool] = (True, False),
+    residual: bool | None = None,
 ) -> None:
-    """y[pixel, channel] = windows(x - zero) @ w, as ``result``: ``rounded`` (* factor + shift, rounded, in 8 bits) or
-    ``sums`` (int32).
+    """y[pixel, channel] = windows(x - zero) @ w, as ``result``: ``rounded`` (* factor + shift [+ residual], rounded, in
+    8 bits) or ``sums`` (int32).
 
     Tasks are image x group x row stretch x panel stretch. Panels are ``vectors`` wide, the last ones one vector;
     ``masked`` if there are fewer channels than lanes. ``source`` and ``odd``: how the band reads x
     (``IntegerBand``).
-    ``rounding``: see ``Rounded``.
+    ``rounding``: see ``Rounded``; ``residual``: whether the added value is signed.
     scratch: the band. Weights: [group][panel][pair][column][2], ``stored`` as int16 or int8; factors and shifts
     [group][column].
     """
@@ -70,7 +71,7 @@ def rows(
     zero = e.b.sext(zero, I16) if signed else e.b.zext(zero, I16)
     words = dict(zip(BAND_WORDS, e.words(len(ARGUMENTS), len(BAND_WORDS)), strict=True))
     band = IntegerBand(source, words, real=a["channels"], zero=zero, signed=signed, odd=odd)
-    finish = Requantised(e, a, rounding) if result == "rounded" else Sums()
+    finish = Requantised(e, a, rounding, residual) if result == "rounded" else Sums()
     columns_per_group = e.add(e.mul(a["wide"], vectors * e.lanes), e.mul(e.sub(a["panels"], a["wide"]), e.lanes))
 
     def tasks(number: Value, many: Value, broad: Value) -> None:
@@ -129,10 +130,11 @@ class Sums:
 
 
 class Requantised(Sums):
-    """Stores round(sum * factor + shift) in 8 bits."""
+    """Stores round(sum * factor + shift [+ residual]) in 8 bits."""
 
-    def __init__(self, e: Emitter, a: dict[str, Value], rounding: tuple[bool, bool]) -> None:
+    def __init__(self, e: Emitter, a: dict[str, Value], rounding: tuple[bool, bool], residual: bool | None) -> None:
         self.rounded = Rounded.read(e, a, rounding)
+        self.added = None if residual is None else Added.read(e, a, residual)
         self.factors, self.shifts = e.floats(a["factors"]), e.floats(a["shifts"])
         self.numbers: list[tuple[Value, Value]] = []
 
@@ -143,6 +145,9 @@ class Requantised(Sums):
     def store(self, e: Emitter, sums: Sequence[Value], place: Place) -> None:
         pairs = zip(sums, self.numbers, strict=True)
         reals = [e.fma(e.b.sitofp(total, e.vector_type()), factor, shift) for total, (factor, shift) in pairs]
+        if self.added is not None:
+            places = [Place(place.y, e.add(place.offset, v * e.lanes), place.mask) for v in range(len(reals))]
+            reals = [self.added.to(e, real, at) for real, at in zip(reals, places, strict=True)]
         for first, count in _parts(len(sums)):
             to = Place(place.y, e.add(place.offset, first * e.lanes), place.mask)
             self.rounded.store(e, reals[first : first + count], to)
