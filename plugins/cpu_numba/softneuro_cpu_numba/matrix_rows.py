@@ -5,6 +5,7 @@ Shared by products of bfloat16 and of 8-bit integers: all is counted in words of
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +22,8 @@ PANEL = 2 * SIDE
 """Output channels of a panel."""
 BLOCK_BYTES = 512 << 10
 """Of the band of a task: it stays in the second-level cache beside a panel of weights."""
+NEAR_BYTES, FEW_PIXELS = 1 << 20, 64
+"""Weights of more bytes, read for at most so many pixels, are asked for ahead."""
 NOWHERE = -1
 
 
@@ -65,6 +68,13 @@ class MatrixRows:
         if not self.in_place and self._is_linear:
             return SIDE
         return -(-count // -(-count // SIDE))
+
+    @property
+    def tile(self) -> tuple[int, int, bool]:
+        """What a kernel is written for: rows, words of a step, whether weights are asked for ahead."""
+        taps = 1 if self.in_place else math.prod(self.window.kernel)
+        pixels = self.window.batch * self.window.pixels
+        return self.tile_rows, self.step, 4 * taps * self.words * self.outputs > NEAR_BYTES and pixels <= FEW_PIXELS
 
     @property
     def panels(self) -> int:

@@ -40,7 +40,7 @@ def matrix_kernel(
     rows = MatrixRows(window, words, outputs, window.is_pointwise, target.threads)
     address = emitted_address(
         *("softneuro_qint8.emit.matrix", "rows", isa_of(target)),
-        tile=(rows.tile_rows, rows.step),
+        tile=rows.tile,
         last=rows.last,
         source=rows.source,
         signed=source.is_signed,

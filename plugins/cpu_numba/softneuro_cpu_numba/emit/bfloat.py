@@ -19,7 +19,7 @@ PRODUCT = "tdpbf16ps"
 @emitted
 def rows(
     e: Emitter,
-    tile: tuple[int, int],
+    tile: tuple[int, int, bool],
     last: tuple[int, int],
     source: str,
     planes: int,
@@ -30,7 +30,7 @@ def rows(
     """y = windows(x) @ w + bias, + residual, activated; NHWC. args: those of ``emit.matrix``, p0, p1, then the band
     unless ``source`` is ``pointwise``.
 
-    ``tile``: rows and words of a step; ``last``: vectors of the last panel, and channels of its last one if it is not
+    ``tile``: as :class:`Tiles`; ``last``: vectors of the last panel, and channels of its last one if it is not
     full; ``source``: how the band reads x (two channels are a word), or ``planes`` where x is float32, NCHW, of so many
     channels; result and residual are ``stored`` as float32 or bfloat16. scratch: sums, then the band.
     """

@@ -18,16 +18,21 @@ from softneuro_cpu_numba.amx import ALIGNMENT, ROW_BYTES, SIDE
 from softneuro_cpu_numba.emit.emitter import F32, I8, I32, I64, Emitter, Index, Value
 from softneuro_cpu_numba.emit.tasks import neighbours
 
+AHEAD = 1024
+"""Words: 4 KiB. Where weights come from memory, 512 channels at 7x7 take 0.90 of the time; where they are near, 1.03.
+Further ahead is no better."""
 SUMS, PIXELS, WEIGHTS = (0, 1, 2, 3), (4, 5), (6, 7)
 """Tile registers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Known when a kernel is written: rows (pixels) of a tile, words of k in a step, the instruction's name."""
+    """Known when a kernel is written: rows (pixels) of a tile, words of k in a step, whether weights are asked for
+    ahead, the instruction's name."""
 
     rows: int
     words: int
+    ahead: bool
     product: str
 
     @property
@@ -47,6 +52,8 @@ class Runs:
     count: Index
     steps: Index
     offsets: Value | None
+    ahead: bool = False
+    """Whether weights are asked for before they are needed."""
 
 
 def configure(e: Emitter, config: Value) -> None:
@@ -89,6 +96,9 @@ class Sums:
         def step(at: Value, offset: Index) -> Value:
             for v in range(vectors):
                 _move(e, "loadd", WEIGHTS[v], e.at(at, v * words * SIDE), ROW_BYTES)
+                if runs.ahead:
+                    for line in range(words):
+                        e.prefetch(at, AHEAD + (v * words + line) * SIDE)
             for i, pixel in enumerate(pixels):
                 _move(e, "loadd", PIXELS[i], e.at(pixel, offset), e.mul(pitch, 4))
                 for v in range(vectors):
@@ -204,7 +214,7 @@ def products(
     """All tasks of a kernel; without ``pack`` x is read in place."""
     x, w, start = (e.floats(a[name]) for name in ("x", "w", "start"))
     sums = Sums(tiles, _aligned(e, room))
-    runs = Runs(a["runs"], a["steps"], None if pack is None else e.integers(a["run_offsets"]))
+    runs = Runs(a["runs"], a["steps"], None if pack is None else e.integers(a["run_offsets"]), tiles.ahead)
     configure(e, a["config"])
 
     def tasks(number: Value, many: Value, wide: Value) -> None:
