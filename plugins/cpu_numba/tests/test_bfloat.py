@@ -86,7 +86,7 @@ def test_vectors_of_pairs(strides: list[int], pads: list[int], monkeypatch: pyte
 def test_no_sum_leaves_its_register(source: str) -> None:
     """The busiest loop holds four products for four loads and nothing else of memory."""
     product = "tdpbf16ps"
-    params = {"tile": (16, 16, False), "last": (2, 0), "source": source, "planes": 0}
+    params = {"tile": (16, 16, False, True), "last": (2, 0), "source": source, "planes": 0}
     text = assembly(
         emitted_text("bfloat", "rows", "amx!", **params, act="relu", residual=True, stored="bfloat16"), "amx!"
     )

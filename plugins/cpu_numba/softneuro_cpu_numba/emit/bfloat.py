@@ -19,7 +19,7 @@ PRODUCT = "tdpbf16ps"
 @emitted
 def rows(
     e: Emitter,
-    tile: tuple[int, int, bool],
+    tile: tuple[int, int, bool, bool],
     last: tuple[int, int],
     source: str,
     planes: int,

@@ -27,12 +27,17 @@ SUMS, PIXELS, WEIGHTS = (0, 1, 2, 3), (4, 5), (6, 7)
 
 @dataclass(frozen=True, slots=True)
 class Tiles:
-    """Known when a kernel is written: rows (pixels) of a tile, words of k in a step, whether weights are asked for
-    ahead, the instruction's name."""
+    """Known when a kernel is written.
+
+    ``rows`` (pixels) of a tile and ``words`` of k in a step; ``ahead``: weights are asked for before they are needed;
+    ``pixels_first``: all panels of two tiles, then the next two, so that what is written lies together; otherwise all
+    tiles with a panel, then the next; ``product``: the instruction.
+    """
 
     rows: int
     words: int
     ahead: bool
+    pixels_first: bool
     product: str
 
     @property
@@ -247,14 +252,20 @@ def products(
 
                 e.loop(tiles.rows, row)
 
-        def panel(number: Value, vectors: int, is_last: bool) -> None:
+        def by_tiles(body: Callable[[Value, int], None]) -> None:
             even = e.b.and_(stretch.count, e.i(-2))
-            e.loop(even, lambda t: compute(number, vectors, is_last, t, 2), step=2)
-            e.loop(stretch.count, lambda t: compute(number, vectors, is_last, t, 1), first=even)
+            e.loop(even, lambda t: body(t, 2), step=2)
+            e.loop(stretch.count, lambda t: body(t, 1), first=even)
 
-        before = e.smaller(end, e.sub(a["panels"], 1))
-        e.loop(before, lambda p: panel(p, 2, False), first=begin)
-        e.loop(end, lambda p: panel(p, last_vectors, True), first=e.larger(before, begin))
+        def by_panels(body: Callable[[Value, int, bool], None]) -> None:
+            before = e.smaller(end, e.sub(a["panels"], 1))
+            e.loop(before, lambda p: body(p, 2, False), first=begin)
+            e.loop(end, lambda p: body(p, last_vectors, True), first=e.larger(before, begin))
+
+        if tiles.pixels_first:
+            by_tiles(lambda t, size: by_panels(lambda p, vectors, is_last: compute(p, vectors, is_last, t, size)))
+        else:
+            by_panels(lambda p, vectors, is_last: by_tiles(lambda t, size: compute(p, vectors, is_last, t, size)))
 
     neighbours(e, a["row_tasks"], a["panel_tasks"], a["most_tasks"], tasks)
     release(e)

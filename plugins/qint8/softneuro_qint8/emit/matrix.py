@@ -25,7 +25,7 @@ PRODUCTS = {True: "tdpbssd", False: "tdpbusd"}
 @emitted
 def rows(
     e: Emitter,
-    tile: tuple[int, int, bool],
+    tile: tuple[int, int, bool, bool],
     last: tuple[int, int],
     source: str,
     signed: bool,
