@@ -79,7 +79,8 @@ def integer_conv_of(region: Region) -> IntegerConv | None:
 class QConv(Routine):
     """[DequantizeLinear +] Conv [+ Relu or Clip] [+ QuantizeLinear], NHWC, int8 and uint8; weights on an 8-bit grid.
 
-    A depthwise Conv would multiply zeros half of the time: :mod:`softneuro_qint8.depthwise` computes it.
+    Where grids are only laid a computed value may be added before the activation. ``unit: amx`` is the matrix unit. A
+    depthwise Conv would multiply zeros half of the time: :mod:`softneuro_qint8.depthwise` computes it.
     """
 
     name = "cpu/qconv"
