@@ -34,7 +34,11 @@ def _permitted() -> bool:
 
 
 def tile_config(rows: int, words: int) -> np.ndarray:
-    """What ``ldtilecfg`` reads, for ``emit.matrix``: sums of ``rows`` pixels, pixels and weights of ``words`` words."""
+    """What ``ldtilecfg`` reads, for ``emit.matrix``: sums of ``rows`` pixels, pixels and weights of ``words`` words.
+
+    Asks for permission, without which the instruction ends the process.
+    """
+    _permitted()
     config = np.zeros(64, np.uint8)
     config[0] = 1  # the palette of eight tiles
     bytes_per_row, tile_rows = config[16:32].view(np.uint16), config[48:56]
