@@ -155,25 +155,17 @@ class Pricing:
     def _host_ns(self, cost: Cost) -> int:
         return max(1, round(cost.time_ns * self._clocks.get(cost.clock, 1.0)))
 
-    def run_in_place(self, plan: Plan) -> InPlace | None:
+    def run_in_place(self, plan: Plan, again: bool = False) -> InPlace | None:
         """The plan run whole in the worker with a timer at every step, or what was seen when it was run before; None
-        (and a note) if it cannot be run."""
+        (and a note) if it cannot be run. ``again``: it is run now in any case, and the calmer run is kept."""
         rows = whole_plans.Rows.of(plan, self._catalog, self._threads)
-        if (known := whole_plans.recall(self._database, rows)) is not None:
+        known = whole_plans.recall(self._database, rows)
+        if known is not None and not again:
             return known
         seen = self._open().run_in_place(plan)
-        if seen is None:
-            return None
-        whole_plans.remember(self._database, rows, seen)
-        return whole_plans.recall(self._database, rows)  # rounded as stored: tuning again gives the same file
-
-    def run_again(self, plan: Plan) -> InPlace | None:
-        """As :meth:`run_in_place`, run now whatever is known of it; the calmer run is kept."""
-        rows = whole_plans.Rows.of(plan, self._catalog, self._threads)
-        known, seen = whole_plans.recall(self._database, rows), self._open().run_in_place(plan)
         if seen is not None and (known is None or seen.best_us < known.best_us):
             whole_plans.remember(self._database, rows, seen)
-        return whole_plans.recall(self._database, rows)
+        return whole_plans.recall(self._database, rows)  # rounded as stored: tuning again gives the same file
 
 
 def _captured_count(layer: Layer, body: Graph) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from softneuro_core.accuracy.front import Corner, Front
@@ -22,8 +23,8 @@ from softneuro_core.tuning import Task, Tuned, as_seen, select_plan, settle_in_p
 TRIAL_SAMPLES = 8
 """Samples the noise of single layers is taken on; a plan is judged on all there are."""
 RIVALS, TURNS = 4, 3
-"""Plans likely to be the fastest are run again in turns, so often: looked at once, minutes apart on a shared machine, a
-plan of 12 ms was taken for one of 17 (ResNet50 on a matrix unit that neighbours use)."""
+"""Plans likely to be the fastest are run again in turns, so often: looked at once each, minutes apart, the faster one may
+have had the worse moment of a shared machine (decision 0051)."""
 INTEGERS = frozenset({"uint8", "int8"})
 
 
@@ -104,10 +105,10 @@ def tune_bounded(
         predictions = exact.plan.predictions
         own_us = predictions["isolated_us"], predictions.get("best_us", exact.plan.predicted_us)
         own = Point(exact, *own_us, 0.0, 0.0, 0.0)
-        seen = [*points, own]
-        again = in_turns([p for p in seen if p.drop <= max_drop], pricing.run_again) if task.measure else {}
-    seen = [again.get(id(p), p) for p in seen]
-    chosen = min((p for p in seen if p.drop <= max_drop), key=lambda p: p.us)
+        held = [p for p in (*points, own) if p.drop <= max_drop]
+        again = in_turns(held, partial(pricing.run_in_place, again=True)) if task.measure else {}
+    seen = [again.get(id(p), p) for p in (*points, own)]
+    chosen = min((again.get(id(p), p) for p in held), key=lambda p: p.us)
     return Bounded(chosen, tuple(seen), noise, metric.name, max_drop, len(samples))
 
 

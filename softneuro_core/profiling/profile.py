@@ -34,8 +34,8 @@ HANG_S = 60.0
 STRIKES = 3
 """After this many crashes or hangs of one routine the rest of its jobs are left out: each costs a new worker."""
 CALMER, DISTURBED = 0.8, 0.15
-"""A heat contradicts the one before where this share of its jobs took less than this share of their time. On a host
-whose neighbours slow its matrix unit by 3.5 for seconds (Sapphire Rapids) half of them do; in calm hours none."""
+"""A heat contradicts the one before where the second share of its jobs took less than the first share of their time: a
+choice, made on a host whose neighbours slow its matrix unit by 3.5 for seconds (decision 0043), not a measurement."""
 FOLDER_PREFIX = "softneuro-values-"
 STALE_S = 86_400.0
 """A folder this old was left by a process that was killed."""

@@ -14,6 +14,7 @@ from softneuro_cpu_numba.emit.isa import isa_of
 SIDE, ROW_BYTES = 16, 64
 """Most rows of a tile, and bytes of one."""
 ALIGNMENT = 64
+SUM_TILES = 4
 SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 """Linux on x86-64: tile registers enlarge what is saved of a thread, so a process must ask for them."""
 
@@ -31,6 +32,11 @@ def _permitted() -> bool:
         return ctypes.CDLL(None).syscall(SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0
     except (OSError, AttributeError):
         return False
+
+
+def room_bytes(rows: int) -> int:
+    """Where sums of tiles of so many rows pass through memory, and what aligning it takes."""
+    return ALIGNMENT + SUM_TILES * rows * ROW_BYTES
 
 
 def tile_config(rows: int, words: int) -> np.ndarray:

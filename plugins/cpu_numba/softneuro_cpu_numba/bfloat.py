@@ -21,7 +21,7 @@ from softneuro_cpu_numba.epilogues import Epilogue
 from softneuro_cpu_numba.gemm import Product, product_of
 from softneuro_cpu_numba.native import NativeKernel
 from softneuro_cpu_numba.rows import MOST_PLANES
-from softneuro_cpu_numba.storage import NCHW_BF16, NHWC_BF16
+from softneuro_cpu_numba.storage import NCHW_BF16, NHWC_BF16, stores_bfloat
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, as_window
 
 ERROR = 2e-2
@@ -34,7 +34,7 @@ AMX, VECTORS = "amx", "avx512"
 
 def multiplies_bfloat(target: Target) -> bool:
     """Whether vectors of pairs of bfloat16 are multiplied in one instruction."""
-    return "AVX512BF16" in target.isa.split(",") and isa_of(target) == "avx512"
+    return stores_bfloat(target) and isa_of(target) == "avx512"
 
 
 def _unit(target: Target) -> str | None:

@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from softneuro_cpu_numba.amx import ALIGNMENT, ROW_BYTES, SIDE, tile_config
+from softneuro_cpu_numba.amx import SIDE, room_bytes, tile_config
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.native import Argument, aligned, packed
@@ -124,7 +124,7 @@ class MatrixRows:
     @property
     def scratch(self) -> int:
         """Bytes of a thread: sums on their way, and the band with what tiles read behind it."""
-        sums = HEAD_BYTES + ALIGNMENT + 4 * self.tile_rows * ROW_BYTES
+        sums = HEAD_BYTES + room_bytes(self.tile_rows)
         if self.in_place:
             return sums
         return sums + 4 * (self.band.elements(self.cut.most_rows) + self.tile_rows * self._pitch)

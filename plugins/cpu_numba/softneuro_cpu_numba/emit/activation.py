@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llvmlite import ir
-
 from softneuro_cpu_numba.emit.emitter import I32, Emitter, Value
 
 EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
@@ -35,12 +33,8 @@ def _polynomial(e: Emitter, x: Value, coefficients: Sequence[float]) -> Value:
     return total
 
 
-def _ints(e: Emitter, number: int) -> Value:
-    return ir.Constant(e.vector_type(element=I32), [number] * e.lanes)
-
-
 def _power_of_two(e: Emitter, exponent: Value) -> Value:
-    return e.b.bitcast(e.b.shl(e.b.add(exponent, _ints(e, 127)), _ints(e, 23)), e.vector_type())
+    return e.b.bitcast(e.b.shl(e.b.add(exponent, e.whole(127)), e.whole(23)), e.vector_type())
 
 
 def _negated(e: Emitter, x: Value) -> Value:
@@ -60,7 +54,7 @@ def exp(e: Emitter, x: Value) -> Value:
     p = _polynomial(e, r, EXP)
     p = e.b.fadd(e.fma(e.b.fmul(p, r), r, r), e.constant(1.0))
     whole = e.b.fptosi(n, e.vector_type(element=I32))
-    half = e.b.ashr(whole, _ints(e, 1))
+    half = e.b.ashr(whole, e.whole(1))
     return e.b.fmul(e.b.fmul(p, _power_of_two(e, half)), _power_of_two(e, e.b.sub(whole, half)))
 
 
@@ -76,7 +70,7 @@ def _exp_within(e: Emitter, z: Value) -> Value:
     r = e.fma(n, e.constant(-0.693359375), z)
     r = e.fma(n, e.constant(2.12194440e-4), r)
     p = _polynomial(e, r, (*EXP, 1.0, 1.0))
-    bits = e.b.shl(e.b.bitcast(shifted, e.vector_type(element=I32)), _ints(e, 23))
+    bits = e.b.shl(e.b.bitcast(shifted, e.vector_type(element=I32)), e.whole(23))
     return e.b.fmul(p, e.b.bitcast(bits, e.vector_type()))
 
 

@@ -155,7 +155,7 @@ class Emitter:
         if dtype == "float16":
             return self.b.fpext(self.b.bitcast(bits, self.vector_type(element=ir.HalfType())), self.vector_type())
         wide = self.b.zext(bits, self.vector_type(element=I32))
-        return self.b.bitcast(self.b.shl(wide, self._whole(16)), self.vector_type())
+        return self.b.bitcast(self.b.shl(wide, self.whole(16)), self.vector_type())
 
     def store_stored(
         self, value: Value, pointer: Value, offset: Index, dtype: str, mask: Value | int | None = None
@@ -175,13 +175,14 @@ class Emitter:
         if self.narrows_bfloat:
             return self.b.bitcast(self.b.fptrunc(value, self.vector_type(element=Bfloat())), short)
         bits = self.b.bitcast(value, self.vector_type(element=I32))
-        odd = self.b.and_(self.b.lshr(bits, self._whole(16)), self._whole(1))
-        rounded = self.b.add(bits, self.b.add(odd, self._whole(0x7FFF)))
-        quiet = self.b.or_(bits, self._whole(0x400000))
+        odd = self.b.and_(self.b.lshr(bits, self.whole(16)), self.whole(1))
+        rounded = self.b.add(bits, self.b.add(odd, self.whole(0x7FFF)))
+        quiet = self.b.or_(bits, self.whole(0x400000))
         kept = self.b.select(self.b.fcmp_unordered("uno", value, value), quiet, rounded)
-        return self.b.trunc(self.b.lshr(kept, self._whole(16)), short)
+        return self.b.trunc(self.b.lshr(kept, self.whole(16)), short)
 
-    def _whole(self, number: int) -> Value:
+    def whole(self, number: int) -> Value:
+        """A vector of this int32 in every lane."""
         return ir.Constant(self.vector_type(element=I32), [number] * self.lanes)
 
     def store(self, value: Value, pointer: Value, offset: Index = 0) -> None:

@@ -14,12 +14,14 @@ from typing import Any
 
 from llvmlite import ir
 
-from softneuro_cpu_numba.amx import ALIGNMENT, ROW_BYTES, SIDE
+from softneuro_cpu_numba.amx import ALIGNMENT, ROW_BYTES, SIDE, room_bytes
+from softneuro_cpu_numba.emit.band import Band
 from softneuro_cpu_numba.emit.emitter import F32, I8, I32, I64, Emitter, Index, Value
-from softneuro_cpu_numba.emit.tasks import neighbours
+from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 
 AHEAD = 1024
-"""Words: 4 KiB. Where weights come from memory, 512 channels at 7x7 take 0.90 of the time; where they are near, 1.03.
+"""Words: 4 KiB. Where weights come from memory, 512 channels at 7x7 take 0.90 of the time; where they are near, 1.01 to
+1.07.
 Further ahead is no better."""
 SUMS, PIXELS, WEIGHTS = (0, 1, 2, 3), (4, 5), (6, 7)
 """Tile registers."""
@@ -43,11 +45,6 @@ class Tiles:
     @property
     def is_integer(self) -> bool:
         return self.product != "tdpbf16ps"
-
-    @property
-    def scratch_bytes(self) -> int:
-        """Where sums pass through memory."""
-        return ALIGNMENT + len(SUMS) * self.rows * ROW_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +141,9 @@ elements between pixels of the result; ``panels`` of ``panel_words`` words of we
 ``tile_counts``: tiles by output rows of a stretch; ``tile_places``: by tile where its first row begins in the band;
 ``row_places``: by row of a tile the output pixel in the stretch, or -1."""
 
-Store = Callable[[list[Value], Value, Value, bool], None]
-"""Writes the sums of one pixel: vectors, its first output channel, ``ld_y`` times its number plus that, whether this is
-the last panel."""
+Store = Callable[[list[Value], Value, Value, list[Value | None]], None]
+"""Writes the sums of one pixel: vectors, its first output channel, ``ld_y`` times its number plus that, masks of the
+vectors that are not full."""
 Write = Callable[[Value], None]
 """Does something with the number of an output pixel."""
 
@@ -187,13 +184,14 @@ class InPlace(Stretch):
 class Copied(Stretch):
     """x is a band; tables say where tiles begin and which rows are results."""
 
-    def __init__(self, e: Emitter, a: dict[str, Value], rows: int, image: Value, first: Value, here: Value) -> None:
-        self.e, self.rows = e, rows
+    def __init__(
+        self, e: Emitter, a: dict[str, Value], rows: int, band: Value, image: Value, first: Value, here: Value
+    ) -> None:
+        self.e, self.rows, self.band = e, rows, band
         self.places, self.pixels = e.integers(a["tile_places"]), e.integers(a["row_places"])
         self.count = e.integer(e.integers(a["tile_counts"]), here)
         self.limit = e.mul(here, a["columns"])
         self.first = e.mul(e.add(e.mul(image, a["rows"]), first), a["columns"])
-        self.band: Value = None
 
     def pointer(self, tile: Value) -> Value:
         return self.e.at(self.band, self.e.integer(self.places, tile))
@@ -209,17 +207,15 @@ class Copied(Stretch):
         e.when(e.b.icmp_unsigned("<", own, self.limit), inside, tuple)
 
 
-Pack = Callable[[Value, Value, Value, Value], Value]
-"""Makes the band of a block of rows: number of the block, image, first output row, output rows."""
-
-
 def products(
-    e: Emitter, a: dict[str, Value], tiles: Tiles, last_vectors: int, pack: Pack | None, room: Value, store: Store
+    e: Emitter, a: dict[str, Value], tiles: Tiles, last: tuple[int, int], band: Band | None, store: Store
 ) -> None:
-    """All tasks of a kernel; without ``pack`` x is read in place."""
+    """All tasks of a kernel. ``last``: vectors of the last panel, and channels of its last one if that is not full;
+    without a band x is read in place. scratch: sums, then the band."""
     x, w, start = (e.floats(a[name]) for name in ("x", "w", "start"))
-    sums = Sums(tiles, _aligned(e, room))
-    runs = Runs(a["runs"], a["steps"], None if pack is None else e.integers(a["run_offsets"]), tiles.ahead)
+    head = room(e)
+    sums, packed = Sums(tiles, _aligned(e, head)), e.at(head, room_bytes(tiles.rows) // 4)
+    runs = Runs(a["runs"], a["steps"], None if band is None else e.integers(a["run_offsets"]), tiles.ahead)
     configure(e, a["config"])
 
     def tasks(number: Value, many: Value, wide: Value) -> None:
@@ -230,13 +226,14 @@ def products(
         begin = e.mul(panel_stretch, a["panels_per_task"])
         end = e.smaller(e.add(begin, e.mul(wide, a["panels_per_task"])), a["panels"])
         stretch: Stretch
-        if pack is None:
+        if band is None:
             stretch = InPlace(e, a, tiles.rows, first, here)
         else:
-            stretch = Copied(e, a, tiles.rows, image, first, here)
-            stretch.band = pack(block, e.at(x, e.mul(image, a["x_image"])), first, here)
+            origin = e.at(x, e.mul(image, a["x_image"]))
+            once(e, block, lambda: band.pack(e, origin, a["channels"], first, here, packed))
+            stretch = Copied(e, a, tiles.rows, packed, image, first, here)
 
-        def compute(panel: Value, vectors: int, is_last: bool, first: Value, size: int) -> None:
+        def compute(panel: Value, vectors: int, few: int, first: Value, size: int) -> None:
             numbers = [e.add(first, i) for i in range(size)]
             column, weights = e.mul(panel, 2 * SIDE), e.at(w, e.mul(panel, a["panel_words"]))
             pointers = [stretch.pointer(n) for n in numbers]
@@ -246,7 +243,8 @@ def products(
                 def row(r: Value, i: int = i, tile: Value = tile) -> None:
                     def write(pixel: Value) -> None:
                         to = e.add(e.mul(pixel, a["ld_y"]), column)
-                        store(sums.read(e, i, r, vectors), column, to, is_last)
+                        masks = [None] * (vectors - 1) + [e.lanes_below(e.i(few)) if few else None]
+                        store(sums.read(e, i, r, vectors), column, to, masks)
 
                     stretch.result(tile, r, write)
 
@@ -257,15 +255,15 @@ def products(
             e.loop(even, lambda t: body(t, 2), step=2)
             e.loop(stretch.count, lambda t: body(t, 1), first=even)
 
-        def by_panels(body: Callable[[Value, int, bool], None]) -> None:
+        def by_panels(body: Callable[[Value, int, int], None]) -> None:
             before = e.smaller(end, e.sub(a["panels"], 1))
-            e.loop(before, lambda p: body(p, 2, False), first=begin)
-            e.loop(end, lambda p: body(p, last_vectors, True), first=e.larger(before, begin))
+            e.loop(before, lambda p: body(p, 2, 0), first=begin)
+            e.loop(end, lambda p: body(p, *last), first=e.larger(before, begin))
 
         if tiles.pixels_first:
-            by_tiles(lambda t, size: by_panels(lambda p, vectors, is_last: compute(p, vectors, is_last, t, size)))
+            by_tiles(lambda t, size: by_panels(lambda p, vectors, few: compute(p, vectors, few, t, size)))
         else:
-            by_panels(lambda p, vectors, is_last: by_tiles(lambda t, size: compute(p, vectors, is_last, t, size)))
+            by_panels(lambda p, vectors, few: by_tiles(lambda t, size: compute(p, vectors, few, t, size)))
 
     neighbours(e, a["row_tasks"], a["panel_tasks"], a["most_tasks"], tasks)
     release(e)

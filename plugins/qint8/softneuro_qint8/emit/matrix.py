@@ -10,7 +10,6 @@ from softneuro_cpu_numba.emit.band import Band
 from softneuro_cpu_numba.emit.emitter import I8, I32, Emitter, Index, Value
 from softneuro_cpu_numba.emit.matrix import ARGUMENTS, Tiles, products
 from softneuro_cpu_numba.emit.slide import Place
-from softneuro_cpu_numba.emit.tasks import once, room
 from softneuro_cpu_numba.native import emitted
 
 from softneuro_qint8.emit.finish import ADDED, Added, Rounded
@@ -35,39 +34,32 @@ def rows(
     """y = rounded(windows(x) @ w * factor + shift [+ residual]) in 8 bits; ``residual``: whether that is signed.
 
     ``start`` holds what the zero point takes from every sum; ``tile``, ``last`` and ``source`` as for
-    ``softneuro_cpu_numba.emit.bfloat``, ``rounding`` as for :class:`Rounded`. scratch: sums, then the band."""
+    ``softneuro_cpu_numba.emit.bfloat``, ``rounding`` as for :class:`Rounded`.
+    """
     names = (*ARGUMENTS, *MORE)
     a = dict(zip(names, e.words(0, len(names)), strict=True))
     tiles, rounded = Tiles(*tile, PRODUCTS[signed]), Rounded.read(e, a, rounding)
     factors, shifts = e.floats(a["factors"]), e.floats(a["shifts"])
     y = e.b.inttoptr(a["y"], I8.as_pointer())
     added = None if residual is None else Added.read(e, a, residual)
-    head = room(e)
-    packed = e.at(head, tiles.scratch_bytes // 4)
-
-    def pack(block: Value, image: Value, first_row: Value, here: Value) -> Value:
-        words = dict(zip(BAND_WORDS, e.words(len(names), len(BAND_WORDS)), strict=True))
-        band = BorderedBand(source, words, border=e.b.trunc(a["border"], I32))
-        once(e, block, lambda: band.pack(e, image, a["channels"], first_row, here, packed))
-        return packed
 
     def real(total: Value, column: Value, place: Place) -> Value:
         whole = e.b.sitofp(total, e.vector_type())
         made = e.fma(whole, e.load(factors, column), e.load(shifts, column))
         return made if added is None else added.to(e, made, place)
 
-    def store(sums: list[Value], column: Value, place: Value, is_last: bool) -> None:
-        few = last[1] if is_last else 0
-        masks = [None] * (len(sums) - 1) + [e.lanes_below(e.i(few)) if few else None]
+    def store(sums: list[Value], column: Value, place: Value, masks: list[Value | None]) -> None:
         places = [Place(y, e.add(place, v * SIDE), mask) for v, mask in enumerate(masks)]
         reals = [real(total, e.add(column, v * SIDE), places[v]) for v, total in enumerate(sums)]
-        if not few:
+        if masks[-1] is None:
             rounded.store(e, reals, places[0])
             return
         for one, to in zip(reals, places, strict=True):
             rounded.store(e, [one], to)
 
-    products(e, a, tiles, last[0], None if source == "pointwise" else pack, head, store)
+    words = dict(zip(BAND_WORDS, e.words(len(names), len(BAND_WORDS)), strict=True)) if source != "pointwise" else {}
+    band = BorderedBand(source, words, border=e.b.trunc(a["border"], I32)) if words else None
+    products(e, a, tiles, last, band, store)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
