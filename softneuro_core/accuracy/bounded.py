@@ -23,8 +23,8 @@ from softneuro_core.tuning import Task, Tuned, as_seen, select_plan, settle_in_p
 TRIAL_SAMPLES = 8
 """Samples the noise of single layers is taken on; a plan is judged on all there are."""
 RIVALS, TURNS = 4, 3
-"""Plans likely to be the fastest are run again in turns, so often: looked at once each, minutes apart, the faster one may
-have had the worse moment of a shared machine (decision 0051)."""
+"""Plans likely to be the fastest are run again in turns, so often: looked at once each, minutes apart, the faster one
+may have had the worse moment of a shared machine (decision 0051)."""
 INTEGERS = frozenset({"uint8", "int8"})
 
 
