@@ -163,6 +163,9 @@ def thread_count(wanted: int | None, default: int) -> int:
     return default if wanted is None else wanted
 
 
+UNKNOWN_TO_NUMPY = frozenset(("AMX_BF16", "AMX_INT8", "AVX_VNNI"))
+
+
 @cache
 def cpu_model() -> str:
     """The processor's name, from the system's own description."""
@@ -173,12 +176,12 @@ def cpu_model() -> str:
 
 @cache
 def cpu_features() -> tuple[str, ...]:
-    """Instruction sets numpy found on this CPU and the matrix unit's, which it does not look for, sorted: the part of
-    a machine that decides legality."""
+    """Instruction sets numpy found on this CPU and those it does not look for, sorted: the part of a machine that
+    decides legality."""
     from numpy._core._multiarray_umath import __cpu_features__  # type: ignore[import-not-found]
 
     found = {name for name, present in __cpu_features__.items() if present}
-    return tuple(sorted(found | ({"AMX_BF16", "AMX_INT8"} & set(_described("flags").upper().split()))))
+    return tuple(sorted(found | (UNKNOWN_TO_NUMPY & set(_described("flags").upper().split()))))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What ``emit.rows`` is given: panels of weight pairs, tasks, the band's geometry. Conv, Gemm and MatMul share it."""
+"""What ``emit.rows`` is given: panels of weights, tasks, the band's geometry. Conv, Gemm and MatMul share it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from softneuro_cpu_numba.band_shape import BandShape
-from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
+from softneuro_cpu_numba.emit.isa import dot_isa_of, isa_of, lanes_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Tiles, best_tile, cut
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
@@ -20,8 +20,10 @@ BLOCK_BYTES = 128 << 10
 """Copied rows of a task: they stay in the second-level cache beside a panel of weights."""
 STREAMED_PIXELS = 2
 """Most pixels for which weights are kept in 8 bits and widened whenever they are read: one instruction a vector."""
-SPREAD = (1, 3, 7)
-"""Odd numbers of channels of which a vector holds whole pixels once they are even."""
+MOST_SPREAD = 8
+"""Channels up to which several pixels are made whole words at once, where a vector then holds whole pixels."""
+PACKED = {"int16": (2, "int16", "int32"), "int8": (2, "int8", "int16"), "quads": (4, "int8", "int32")}
+"""Elements of a word of weights, their type, and the word as one integer, by ``emit.words.WORDS``."""
 TILES: Tiles = {
     "avx512": ((8, 3), (12, 2)),
     "avx2": ((6, 2),),  # 4 by 3 spills
@@ -47,20 +49,23 @@ class IntegerRows:
 
     def kernel(self, target: Target) -> NativeKernel:
         """The prepared step; packs the weights."""
-        isa, lanes, window = isa_of(target), lanes_of(target), self.window
+        lanes, window = lanes_of(target), self.window
         groups, taps, channels, n = self.weights.shape
+        isa, stored = self._stored(target)
+        word = PACKED[stored][0]
+        element = 4 // word
         tile = best_tile(target, window.batch * window.pixels, n, TILES)
-        panels, band = cut(n, tile[1], lanes), BandShape.of(window, channels + channels % 2)
-        parts = self._cut(band, target, tile[0], len(panels.starts))
-        stored = "int8" if self._is_streamed and np.abs(self.weights).max(initial=0) < 128 else "int16"
-        together, odd = groups == 1 and band.take == (1, 1), channels % 2
+        panels, band = cut(n, tile[1], lanes), BandShape.of(window, -(-channels // word) * word)
+        parts = self._cut(band, element, target, tile[0], len(panels.starts))
+        together, rest = groups == 1 and band.take == (1, 1), channels % word
+        spreads = rest and together and band.channels in range(word, MOST_SPREAD + 1, word) and 8 % band.channels == 0
         address = emitted_address(
             *("softneuro_qint8.emit.rows", "rows", isa),
             pieces=tuple(range(tile[0], 0, -1)),
             vectors=tile[1],
             narrow_pieces=NARROW_ROWS if tile[0] > 1 else (1,),
-            source="runs" if together and (not odd or channels in SPREAD) else "pixels",
-            odd=channels if together and odd and channels in SPREAD else 0,
+            source="runs" if spreads or (together and not rest) else "pixels",
+            few=(channels, band.channels) if spreads else None,
             signed=self.signed,
             result=self.result,
             masked=n < lanes,
@@ -69,31 +74,41 @@ class IntegerRows:
             residual=None if self.residual is None else self.residual.grid.is_signed,
         )
         run, run_offsets = band.runs()
+        sums = self.weights.astype(np.int32).sum((1, 2)) if stored == "quads" else None
         factors, shifts = (None, None) if self.finish is None else (self.finish.factors, self.finish.shifts)
         args: list[Argument] = [
             *(self.x, self.zero if isinstance(self.zero, In) else aligned(self.zero.reshape(1))),
-            *(_packed(self.weights.astype(stored), band.channels, panels), _by_panel(panels, groups, factors)),
-            *(_by_panel(panels, groups, shifts), Out(0), aligned(np.array(panels.starts, np.int64))),
+            *(_packed(self.weights, stored, band.channels, panels), _by_panel(panels, groups, sums, "int32")),
+            *(_by_panel(panels, groups, factors), _by_panel(panels, groups, shifts)),
+            *(Out(0), aligned(np.array(panels.starts, np.int64))),
             *(*parts.words, *window.out),
             *(window.channels * window.size[0] * window.size[1], groups, channels, band.channels, n, groups * n),
-            *(panels.wide, len(panels.starts), taps * band.channels // 2, run // 2, len(run_offsets)),
+            *(panels.wide, len(panels.starts), taps * band.channels // word, run // word, len(run_offsets)),
             *(aligned(run_offsets), aligned(band.offsets(parts.most_rows))),
             *((0, 0, 0) if self.finish is None else self.finish.target.words),
             *added_words(self.residual, self.finish),
             *band.words((window.channels * window.size[1], window.channels, 1)),
         ]
-        scratch = HEAD_BYTES + 2 * band.elements(parts.most_rows)
+        scratch = HEAD_BYTES + element * band.elements(parts.most_rows)
         return NativeKernel(address, tuple(args), window.batch * groups * parts.tasks, scratch)
+
+    def _stored(self, target: Target) -> tuple[str, str]:
+        """What the kernel is compiled for, and how its weights are stored (``emit.words.WORDS``)."""
+        least, most = self.weights.min(initial=0), self.weights.max(initial=0)
+        isa, are_bytes = dot_isa_of(target), least >= -128 and most <= 127
+        if isa is not None and are_bytes:
+            return isa, "quads"
+        return isa_of(target), "int8" if self._is_streamed and are_bytes else "int16"
 
     @property
     def _is_streamed(self) -> bool:
         """Whether reading the weights is the work: they are used for a few pixels only."""
         return self.window.batch * self.window.pixels <= STREAMED_PIXELS
 
-    def _cut(self, band: BandShape, target: Target, pixels: int, panels: int) -> Cut:
+    def _cut(self, band: BandShape, element: int, target: Target, pixels: int, panels: int) -> Cut:
         """By output rows, at least a tile of ``pixels``; by panels, too, where they are too few for the threads."""
         (rows, columns), others = self.window.out, self.window.batch * len(self.weights)
-        most = next((n for n in range(rows, 1, -1) if 2 * band.elements(n) <= BLOCK_BYTES), 1)
+        most = next((n for n in range(rows, 1, -1) if element * band.elements(n) <= BLOCK_BYTES), 1)
         unit = min(most, -(-pixels // columns))
         cut = Cut(rows, unit, max(1, most // unit), panels, panels)
         if target.threads == 1 or others * cut.row_tasks >= TASKS_PER_THREAD * target.threads:
@@ -101,18 +116,15 @@ class IntegerRows:
         return Cut(rows, unit, 1, panels, 1)
 
 
-def _packed(weights: np.ndarray, even: int, panels: Panels) -> np.ndarray:
-    """[group][panel][pair][column][2], zeros where there are no channels: panels of words of two."""
+def _packed(weights: np.ndarray, stored: str, whole: int, panels: Panels) -> np.ndarray:
+    """[group][panel][word][column][element], zeros where there are no channels; a word is one integer."""
     groups, taps, channels, n = weights.shape
-    pairs = np.zeros((groups, taps, even // 2, n, 2), weights.dtype)
-    whole = channels // 2
-    pairs[:, :, :whole, :, 0] = weights[:, :, 0 : 2 * whole : 2]
-    pairs[:, :, :whole, :, 1] = weights[:, :, 1 : 2 * whole : 2]
-    if channels % 2:
-        pairs[:, :, -1, :, 0] = weights[:, :, -1]
-    word = "int32" if weights.dtype.itemsize == 2 else "int16"
-    return panels.pack(pairs.view(word)[..., 0], word)
+    count, element, word = PACKED[stored]
+    words = np.zeros((groups, taps, whole // count, n, count), element)
+    for c in range(count):
+        words[:, :, : len(range(c, channels, count)), :, c] = weights[:, :, c::count]
+    return panels.pack(words.view(word)[..., 0], word)
 
 
-def _by_panel(panels: Panels, groups: int, numbers: np.ndarray | None) -> np.ndarray | None:
-    return None if numbers is None else panels.pack(numbers.reshape(groups, 1, -1))
+def _by_panel(panels: Panels, groups: int, numbers: np.ndarray | None, dtype: str = "float32") -> np.ndarray | None:
+    return None if numbers is None else panels.pack(numbers.reshape(groups, 1, -1), dtype)

@@ -6,15 +6,15 @@ import re
 from typing import Any
 
 import pytest
+from narrower_cpus import FORCED, played
 from softneuro_cpu_numba.emit.compile import assembly, object_code
-from softneuro_cpu_numba.emit.isa import TABLE, isa_of
+from softneuro_cpu_numba.emit.isa import DOTS, TABLE, isa_of
 from softneuro_cpu_numba.native import emitted_text
 from softneuro_cpu_numba.rows import NARROW_ROWS
 from softneuro_qint8.cases import cases
 from softneuro_qint8.rows import TILES
 
 from softneuro_core.catalog import load_plugins
-from softneuro_core.device import Target
 from softneuro_core.rig import Rig
 from softneuro_core.testing.case import Case
 from softneuro_core.testing.measure import compare, expected
@@ -23,9 +23,9 @@ from softneuro_core.testing.routines import regions_of
 CATALOG = load_plugins()
 DEVICE = CATALOG.devices["cpu"]
 ROUTINES = [r for r in CATALOG.routines.values() if type(r).__module__.startswith("softneuro_qint8.")]
-FORCED = {"avx2": "AVX2,FMA3", "sse": "SSE2"}
-CHOICES = [(isa, tile) for isa, tiles in TILES.items() for tile in tiles]
 DOT = {"avx512": "vpmaddwd", "avx2": "vpmaddwd", "sse": "pmaddwd", "neon": "smlal"}
+QUADS = {f"{isa}+dot": "vpdpbusd" for isa in DOTS}
+CHOICES = [(isa, tile, dot) for isa, dot in (DOT | QUADS).items() for tile in TILES[isa.removesuffix("+dot")]]
 COLUMNS = (14, 14, 3, 1, 1, 1)
 
 
@@ -55,7 +55,7 @@ def test_every_class_compiles(isa: str) -> None:
     texts = [
         rows_text(mine, TILES[isa][0]),
         rows_text(mine, TILES[isa][0], source="pixels", signed=False, result="sums", masked=True),
-        rows_text(mine, TILES[isa][0], stored="int8", odd=3),
+        rows_text(mine, TILES[isa][0], stored="int8", few=(3, 4)),
         windows_text(mine, "depthwise"),
         *(windows_text(mine, "pool", kind=kind, **pool) for kind in ("max", "average")),
         emitted_text("softneuro_qint8.emit.lookup", "lookup", mine),
@@ -64,12 +64,12 @@ def test_every_class_compiles(isa: str) -> None:
     assert all(len(object_code(text, mine)) > 300 for text in texts)
 
 
-@pytest.mark.parametrize("isa, tile", CHOICES)
-def test_tiles_stay_in_registers(isa: str, tile: tuple[int, int]) -> None:
-    """The busiest loop multiplies pairs, and holds no access to the stack: neither sums nor pointers are spilled."""
-    text = assembly(rows_text(isa + "!", tile), isa + "!")
-    loop = max(_loops(text), key=lambda lines: sum(DOT[isa] in line for line in lines))
-    assert sum(DOT[isa] in line for line in loop) >= tile[0] * tile[1]
+@pytest.mark.parametrize("isa, tile, dot", CHOICES)
+def test_tiles_stay_in_registers(isa: str, tile: tuple[int, int], dot: str) -> None:
+    """The busiest loop multiplies words, and holds no access to the stack: neither sums nor pointers are spilled."""
+    text = assembly(rows_text(isa + "!", tile, stored="quads" if isa in QUADS else "int16"), isa + "!")
+    loop = max(_loops(text), key=lambda lines: sum(dot in line for line in lines))
+    assert sum(dot in line for line in loop) >= tile[0] * tile[1]
     stack = [line for line in loop if re.search(r"\(%rsp|\[sp\b", line)]
     assert not stack, stack
 
@@ -91,10 +91,8 @@ def _loops(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("features", list(FORCED))
 @pytest.mark.parametrize("case", list(cases()), ids=lambda c: c.name)
 def test_narrower_classes_compute_the_same(features: str, case: Case) -> None:
-    target = Target(DEVICE, 2, FORCED[features])
-    if not set(FORCED[features].split(",")) <= set(DEVICE.isa.split(",")):
-        pytest.skip(f"this CPU has no {features}")
-    assert isa_of(target) == features + "!"
+    target = played(DEVICE, features, threads=2)
+    assert isa_of(target) == features.removesuffix(" with dots") + "!"
     wanted, found = expected(case).arrays, 0
     for routine in ROUTINES:
         for region in regions_of(routine, case.graph()):

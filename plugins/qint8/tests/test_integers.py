@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from narrower_cpus import FORCED, played
 from onnx import helper, numpy_helper
 from softneuro_cpu_numba.amx import has_matrix_unit
 
@@ -21,7 +22,6 @@ from softneuro_core.rig import Rig
 node = helper.make_node
 CATALOG = load_plugins()
 DEVICE = CATALOG.devices["cpu"]
-FORCED = {"avx2": "AVX2,FMA3", "sse": "SSE2"}
 HERE = Target(DEVICE, 1, DEVICE.isa)
 
 
@@ -145,10 +145,10 @@ def test_conv(shape: Any, weights: Any, attrs: Any, types: tuple[str, str], tail
 @pytest.mark.parametrize("features", list(FORCED))
 @pytest.mark.parametrize("shape, weights, attrs", CASES[:4])
 def test_narrower_classes(features: str, shape: Any, weights: Any, attrs: Any) -> None:
-    if not set(FORCED[features].split(",")) <= set(DEVICE.isa.split(",")):
-        pytest.skip(f"this CPU has no {features}")
-    made, output = conv(shape, weights, ("int8", "int8"), "Relu", True, **attrs)
-    assert check(made, output, "cpu/qconv", Target(DEVICE, 1, FORCED[features])) == 1
+    target = played(DEVICE, features)
+    for types in (("int8", "int8"), ("uint8", "int8")):
+        made, output = conv(shape, weights, types, "Relu", True, **attrs)
+        assert check(made, output, "cpu/qconv", target) == 1
 
 
 def test_what_is_not_on_a_grid_is_not_offered() -> None:

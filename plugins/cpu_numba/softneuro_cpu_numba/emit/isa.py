@@ -45,6 +45,12 @@ TABLE = {
 }
 MATRIX_UNIT = Isa("amx", 16, 32, "sapphirerapids", f"{TABLE['avx512'].features},+avx512bf16,+amx-bf16,+amx-int8")
 """What kernels for a matrix unit need, to compile them elsewhere; where there is one, ``avx512`` has it."""
+DOTS = {
+    "avx512": Isa("avx512", 16, 32, "cascadelake", f"{TABLE['avx512'].features},+avx512vnni"),
+    "avx2": Isa("avx2", 8, 16, "haswell", f"{TABLE['avx2'].features},+avxvnni"),
+}
+"""The classes whose processors may multiply words of four bytes, and what kernels for those that do need."""
+DOT_FEATURES = {"avx512": "AVX512VNNI", "avx2": "AVX_VNNI"}
 NATIVE = {name: Isa(name, isa.lanes, isa.registers) for name, isa in TABLE.items()}
 """The same classes compiled for exactly this CPU (its scheduling model and all its features)."""
 
@@ -53,6 +59,8 @@ def find_isa(name: str) -> Isa:
     """``avx2`` compiles for this very CPU, ``avx2!`` for any CPU of the class."""
     if name == "amx!":
         return MATRIX_UNIT
+    if name.endswith("+dot!"):
+        return DOTS[name.removesuffix("+dot!")]
     return TABLE[name[:-1]] if name.endswith("!") else NATIVE[name]
 
 
@@ -65,6 +73,15 @@ def isa_of(target: Target) -> str:
     if "AVX2" in features and "FMA3" in features:
         return "avx2" + forced
     return ("neon" if "NEON" in features or "ASIMD" in features else "sse") + forced
+
+
+def dot_isa_of(target: Target) -> str | None:
+    """What kernels that multiply words of four bytes (vpdpbusd) are compiled for; None where the target has none."""
+    name = isa_of(target)
+    family = name.removesuffix("!")
+    if DOT_FEATURES.get(family) not in target.isa.split(","):
+        return None
+    return name if name == family else f"{family}+dot!"
 
 
 def lanes_of(target: Target) -> int:

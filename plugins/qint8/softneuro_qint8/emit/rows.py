@@ -1,15 +1,13 @@
 """Convolution and matrix product of 8-bit integers, pixels as rows and output channels as columns, exact.
 
-As ``softneuro_cpu_numba.emit.conv``, but the tile's step is a pair of 16-bit numbers: two products and their sum in 32
-bits are one instruction (pmaddwd) where there is one. It does not saturate, as pmaddubsw does on bytes, and takes the
-same ports: on Zen 4 with AVX2 both end at 32 products a cycle, twice what float32 does.
+As ``softneuro_cpu_numba.emit.conv``, but the tile's step is a word of several numbers (``emit.words``), whose products
+and their sum in 32 bits are one instruction where there is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llvmlite import ir
 from softneuro_cpu_numba.emit.band import WORDS as BAND_WORDS
 from softneuro_cpu_numba.emit.emitter import I8, I16, I32, Emitter, Value
 from softneuro_cpu_numba.emit.slide import Place
@@ -17,23 +15,24 @@ from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 from softneuro_cpu_numba.emit.tile import in_pieces
 from softneuro_cpu_numba.native import emitted
 
-from softneuro_qint8.emit.band import IntegerBand
 from softneuro_qint8.emit.finish import ADDED, Added, Rounded
 from softneuro_qint8.emit.finish import WORDS as FINISH_WORDS
+from softneuro_qint8.emit.words import WORDS, Word
 
 ARGUMENTS = (
-    *("x", "zero", "w", "factors", "shifts", "y", "starts"),
+    *("x", "zero", "w", "weight_sums", "factors", "shifts", "y", "starts"),
     *("row_tasks", "rows_per_task", "most_tasks", "panel_tasks", "panels_per_task", "rows", "columns"),
-    *("x_image", "groups", "channels", "even", "out_channels", "ld_y", "wide", "panels", "pairs"),
+    *("x_image", "groups", "channels", "whole", "out_channels", "ld_y", "wide", "panels", "words"),
     *("run", "runs", "run_offsets", "offsets", *FINISH_WORDS, *ADDED),
 )
-"""Then the band. ``zero`` is the address of the input's zero point. ``rows`` x ``columns`` and ``out_channels`` (of a
+"""Then the band. ``zero`` is the address of the input's zero point, ``weight_sums`` (int32, for words of bytes) gives
+each column's sum of weights. ``rows`` x ``columns`` and ``out_channels`` (of a
 group, ``ld_y`` of all) are the output's. ``starts`` gives each panel's first column; ``offsets`` each pixel's place in
-the band, which has ``even`` channels; ``pairs`` is the length of a sum, made of ``runs`` of ``run`` pairs at
+the band, which has ``whole`` channels; ``words`` is the length of a sum, made of ``runs`` of ``run`` words at
 ``run_offsets``."""
 
 AHEAD = 1024
-"""Pairs ahead that weights are asked for: 4 KiB, as for float32."""
+"""Words ahead that weights are asked for: 4 KiB, as for float32."""
 
 
 @emitted
@@ -46,7 +45,7 @@ def rows(
     signed: bool,
     result: str,
     masked: bool,
-    odd: int = 0,
+    few: tuple[int, int] | None = None,
     stored: str = "int16",
     rounding: tuple[bool, bool] = (True, False),
     residual: bool | None = None,
@@ -55,22 +54,23 @@ def rows(
     8 bits) or ``sums`` (int32).
 
     Tasks are image x group x row stretch x panel stretch. Panels are ``vectors`` wide, the last ones one vector;
-    ``masked`` if there are fewer channels than lanes. ``source`` and ``odd``: how the band reads x
+    ``masked`` if there are fewer channels than lanes. ``source`` and ``few``: how the band reads x
     (``IntegerBand``).
     ``rounding``: see ``Rounded``; ``residual``: whether the added value is signed.
-    scratch: the band. Weights: [group][panel][pair][column][2], ``stored`` as int16 or int8; factors and shifts
-    [group][column].
+    scratch: the band. Weights: [group][panel][word][column][element], ``stored`` as a key of ``emit.words.WORDS``;
+    weight sums, factors and shifts [group][column].
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     x = e.b.inttoptr(a["x"], I8.as_pointer())
-    w = e.b.inttoptr(a["w"], (I32 if stored == "int16" else I16).as_pointer())
+    word = WORDS[stored]()
+    w = e.b.inttoptr(a["w"], (I16 if stored == "int8" else I32).as_pointer())
+    weight_sums = e.b.inttoptr(a["weight_sums"], I32.as_pointer())
     y = e.b.inttoptr(a["y"], (I8 if result == "rounded" else I32).as_pointer())
     starts, offsets, run_offsets = (e.integers(a[name]) for name in ("starts", "offsets", "run_offsets"))
-    packed = e.b.bitcast(room(e), I16.as_pointer())
-    zero = e.b.load(e.b.inttoptr(a["zero"], I8.as_pointer()))
-    zero = e.b.sext(zero, I16) if signed else e.b.zext(zero, I16)
+    packed = e.b.bitcast(room(e), word.band.element.as_pointer())
+    zero = word.zero(e, e.b.load(e.b.inttoptr(a["zero"], I8.as_pointer())), signed)
     words = dict(zip(BAND_WORDS, e.words(len(ARGUMENTS), len(BAND_WORDS)), strict=True))
-    band = IntegerBand(source, words, real=a["channels"], zero=zero, signed=signed, odd=odd)
+    band = word.band(source, words, real=a["channels"], zero=zero, signed=signed, few=few)
     finish = Requantised(e, a, rounding, residual) if result == "rounded" else Sums()
     columns_per_group = e.add(e.mul(a["wide"], vectors * e.lanes), e.mul(e.sub(a["panels"], a["wide"]), e.lanes))
 
@@ -81,7 +81,7 @@ def rows(
         first_row = e.mul(stretch, a["rows_per_task"])
         here = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(a["rows"], first_row))
         origin = e.at(x, e.add(e.mul(image, a["x_image"]), e.mul(group, a["channels"])))
-        once(e, block, lambda: band.pack(e, origin, a["even"], first_row, here, packed))
+        once(e, block, lambda: band.pack(e, origin, a["whole"], first_row, here, packed))
         begin = e.mul(panel_stretch, a["panels_per_task"])
         end = e.smaller(e.add(begin, e.mul(broad, a["panels_per_task"])), a["panels"])
         pixel = e.mul(e.add(e.mul(image, a["rows"]), first_row), a["columns"])
@@ -93,13 +93,14 @@ def rows(
             else:
                 ahead = e.mul(number, width * e.lanes)
             ahead = e.add(e.mul(group, columns_per_group), ahead)
-            weights = e.at(w, e.mul(ahead, a["pairs"]))
+            weights = e.at(w, e.mul(ahead, a["words"]))
             base = e.add(place, e.integer(starts, number))
             mask = e.lanes_below(a["out_channels"]) if masked and width == 1 else None
 
             def tile(first: Value, size: int) -> None:
                 pointers = [e.at(packed, e.integer(offsets, e.add(first, r))) for r in range(size)]
-                sums = _accumulate(e, pointers, weights, (a["run"], a["runs"], run_offsets), width)
+                start = [word.start(e, zero, weight_sums, e.add(ahead, v * e.lanes)) for v in range(width)]
+                sums = _accumulate(e, word, pointers, weights, (a["run"], a["runs"], run_offsets), start)
                 finish.read(e, ahead, width)
                 for r in range(size):
                     at = e.add(base, e.mul(e.add(first, r), a["ld_y"]))
@@ -164,45 +165,30 @@ def _parts(count: int) -> list[tuple[int, int]]:
 
 
 def _accumulate(
-    e: Emitter, pointers: Sequence[Value], w: Value, segments: tuple[Value, Value, Value], vectors: int
+    e: Emitter,
+    word: Word,
+    pointers: Sequence[Value],
+    w: Value,
+    segments: tuple[Value, Value, Value],
+    start: Sequence[Value],
 ) -> list[Value]:
-    """Sums of one tile, row by row."""
+    """Sums of one tile, row by row, each row from ``start`` on."""
     length, runs, offsets = segments
-    nothing = e.splat(ir.Constant(I32, 0))
+    vectors = len(start)
 
     def segment(s: Value, at: Value, *sums: Value) -> list[Value]:
         shift = e.integer(offsets, s)
         shifted = [e.b.bitcast(e.at(p, shift), I32.as_pointer()) for p in pointers]
 
         def step(k: Value, at: Value, *now: Value) -> list[Value]:
-            columns = [_pairs(e, at, v * e.lanes) for v in range(vectors)]
+            columns = [word.weights(e, at, v * e.lanes) for v in range(vectors)]
             e.prefetch(at, AHEAD)
             made = []
             for r, pointer in enumerate(shifted):
-                pair = e.b.bitcast(e.splat(e.b.load(e.at(pointer, k), align=4)), columns[0].type)
-                made += [e.b.add(now[r * vectors + v], _dot_pairs(e, pair, columns[v])) for v in range(vectors)]
+                x = e.b.load(e.at(pointer, k), align=4)
+                made += [word.dot(e, now[r * vectors + v], x, columns[v]) for v in range(vectors)]
             return [e.at(at, vectors * e.lanes), *made]
 
         return e.loop(length, step, [at, *sums])
 
-    return e.loop(runs, segment, [w, *[nothing] * (len(pointers) * vectors)])[1:]
-
-
-def _pairs(e: Emitter, w: Value, offset: int) -> Value:
-    """A vector of pairs of 16-bit weights; ``w`` points to pairs."""
-    lanes, pair = 2 * e.lanes, w.type.pointee
-    found = e.load_integers(w, offset, pair)
-    if pair.width == 32:
-        return e.b.bitcast(found, e.vector_type(lanes, I16))
-    return e.b.sext(e.b.bitcast(found, e.vector_type(lanes, I8)), e.vector_type(lanes, I16))
-
-
-def _dot_pairs(e: Emitter, x: Value, y: Value) -> Value:
-    """x[2i] * y[2i] + x[2i + 1] * y[2i + 1] of 16-bit elements in 32 bits: LLVM makes pmaddwd of it on x86."""
-    wide = e.vector_type(element=I32)
-
-    def half(v: Value, odd: int) -> Value:
-        picked = ir.Constant(wide, [2 * i + odd for i in range(e.lanes)])
-        return e.b.sext(e.b.shuffle_vector(v, v, picked), wide)
-
-    return e.b.add(e.b.mul(half(x, 0), half(y, 0)), e.b.mul(half(x, 1), half(y, 1)))
+    return e.loop(runs, segment, [w, *list(start) * len(pointers)])[1:]
