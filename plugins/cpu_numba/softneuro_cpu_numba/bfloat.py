@@ -20,6 +20,7 @@ from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.epilogues import Epilogue
 from softneuro_cpu_numba.gemm import Product, product_of
 from softneuro_cpu_numba.native import NativeKernel
+from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.rows import MOST_PLANES
 from softneuro_cpu_numba.storage import NCHW_BF16, NHWC_BF16, stores_bfloat
 from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, as_window
@@ -34,13 +35,15 @@ AMX, VECTORS = "amx", "avx512"
 
 def multiplies_bfloat(target: Target) -> bool:
     """Whether vectors of pairs of bfloat16 are multiplied in one instruction."""
-    return stores_bfloat(target) and isa_of(target) == "avx512"
+    if not stores_bfloat(target) or isa_of(target) != "avx512":
+        return False
+    return works("softneuro_cpu_numba.probes:pairs", target)
 
 
 def _unit(target: Target) -> str | None:
     """The best there is. Where there is a matrix unit, vectors are no rival: on Sapphire Rapids pairs take twice the
     time of float32 (75 against 130 GFLOP/s), the unit a twelfth."""
-    if has_matrix_unit(target, "AMX_BF16"):
+    if has_matrix_unit(target, "AMX_BF16") and works("softneuro_cpu_numba.probes:matrix_unit", target):
         return AMX
     return VECTORS if multiplies_bfloat(target) else None
 

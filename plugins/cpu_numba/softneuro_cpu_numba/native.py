@@ -191,15 +191,15 @@ def _address_of(family: str, name: str, params: tuple[tuple[str, Any], ...], isa
     with _COMPILE_LOCK:
         key = _key(family, name, params, isa)
         file = cache_folder() / f"{family}-{name}-{key}.o"
-        stored = _read(file)
+        stored = read_stored(file)
         if stored is None:
             stored = _compile(family, name, dict(params)) if isa is None else _emit(family, name, params, isa, key)
-            _store(file, stored)
+            store(file, stored)
         return _load(stored)
 
 
-def _read(file: Path) -> bytes | None:
-    """What :func:`_store` wrote, None if it is missing, cut short or altered."""
+def read_stored(file: Path) -> bytes | None:
+    """What :func:`store` wrote, None if it is missing, cut short or altered."""
     try:
         digest, _, stored = file.read_bytes().partition(b"\n")
     except OSError:
@@ -208,13 +208,13 @@ def _read(file: Path) -> bytes | None:
 
 
 def _key(family: str, name: str, params: tuple[tuple[str, Any], ...], isa: str | None = None) -> str:
-    plugin = _sources(family.partition(".")[0]) if "." in family else ""
+    plugin = sources_of(family.partition(".")[0]) if "." in family else ""
     text = repr((family, name, params, isa, _environment(), plugin))
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 @cache
-def _sources(package: str) -> str:
+def sources_of(package: str) -> str:
     """Hash of every module of an installed package."""
     folder = Path(importlib.import_module(package).__file__ or "").parent
     digest = hashlib.sha256()
@@ -232,7 +232,7 @@ def _environment() -> tuple[str, ...]:
 
     cpu = (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
     overrides = tuple(f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_"))
-    return (_sources(__package__ or ""), version("numba"), version("llvmlite"), sys.platform, *cpu, *overrides)
+    return (sources_of(__package__ or ""), version("numba"), version("llvmlite"), sys.platform, *cpu, *overrides)
 
 
 @cache
@@ -284,7 +284,7 @@ def emitted_text(family: str, name: str, isa: str, symbol: str = "kernel", **par
     return emitter.finish()
 
 
-def _store(file: Path, content: bytes) -> None:
+def store(file: Path, content: bytes) -> None:
     """Writes atomically; a full disk or read-only folder only costs a later recompilation."""
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as part:

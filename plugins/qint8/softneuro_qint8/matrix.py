@@ -7,6 +7,7 @@ from softneuro_cpu_numba.amx import has_matrix_unit
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.matrix_rows import MatrixRows, padded
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, emitted_address
+from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.windows import Window
 
 from softneuro_core.device import Target
@@ -23,7 +24,8 @@ def suits(target: Target, window: Window, groups: int, weights: Value) -> bool:
     numbers = weights.qparams
     assert numbers is not None
     signed = np.asarray(numbers.zero_point).dtype == np.int8 and not np.any(numbers.zero_point)
-    return groups == 1 and window.channels % 4 == 0 and signed and has_matrix_unit(target, "AMX_INT8")
+    fits = groups == 1 and window.channels % 4 == 0 and signed and has_matrix_unit(target, "AMX_INT8")
+    return fits and works("softneuro_qint8.probes:matrix_unit", target)
 
 
 def matrix_kernel(

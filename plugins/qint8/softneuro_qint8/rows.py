@@ -8,6 +8,7 @@ import numpy as np
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.emit.isa import dot_isa_of, isa_of, lanes_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
+from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Tiles, best_tile, cut
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import Window
@@ -22,7 +23,8 @@ STREAMED_PIXELS = 2
 """Most pixels for which weights are kept in 8 bits and widened whenever they are read: one instruction a vector."""
 MOST_SPREAD = 8
 """Channels up to which several pixels are made whole words at once, where a vector then holds whole pixels."""
-PACKED = {"int16": (2, "int16", "int32"), "int8": (2, "int8", "int16"), "quads": (4, "int8", "int32")}
+QUADS = "quads"
+PACKED = {"int16": (2, "int16", "int32"), "int8": (2, "int8", "int16"), QUADS: (4, "int8", "int32")}
 """Elements of a word of weights, their type, and the word as one integer, by ``emit.words.WORDS``."""
 TILES: Tiles = {
     "avx512": ((8, 3), (12, 2)),
@@ -47,11 +49,12 @@ class IntegerRows:
     x: In = FIRST
     residual: Residual | None = None
 
-    def kernel(self, target: Target) -> NativeKernel:
-        """The prepared step; packs the weights."""
+    def kernel(self, target: Target, stored: str | None = None) -> NativeKernel:
+        """The prepared step; packs the weights, ``stored`` as a key of :data:`PACKED` (the best, unless given)."""
         lanes, window = lanes_of(target), self.window
         groups, taps, channels, n = self.weights.shape
-        isa, stored = self._stored(target)
+        stored = stored or self._stored(target)
+        isa = dot_isa_of(target) if stored == QUADS else isa_of(target)
         word = PACKED[stored][0]
         element = 4 // word
         tile = best_tile(target, window.batch * window.pixels, n, TILES)
@@ -74,7 +77,7 @@ class IntegerRows:
             residual=None if self.residual is None else self.residual.grid.is_signed,
         )
         run, run_offsets = band.runs()
-        sums = self.weights.astype(np.int32).sum((1, 2)) if stored == "quads" else None
+        sums = self.weights.astype(np.int32).sum((1, 2)) if stored == QUADS else None
         factors, shifts = (None, None) if self.finish is None else (self.finish.factors, self.finish.shifts)
         args: list[Argument] = [
             *(self.x, self.zero if isinstance(self.zero, In) else aligned(self.zero.reshape(1))),
@@ -92,13 +95,13 @@ class IntegerRows:
         scratch = HEAD_BYTES + element * band.elements(parts.most_rows)
         return NativeKernel(address, tuple(args), window.batch * groups * parts.tasks, scratch)
 
-    def _stored(self, target: Target) -> tuple[str, str]:
-        """What the kernel is compiled for, and how its weights are stored (``emit.words.WORDS``)."""
+    def _stored(self, target: Target) -> str:
+        """How weights are stored: as few bytes as the processor multiplies, or widens while it waits for them."""
         least, most = self.weights.min(initial=0), self.weights.max(initial=0)
-        isa, are_bytes = dot_isa_of(target), least >= -128 and most <= 127
-        if isa is not None and are_bytes:
-            return isa, "quads"
-        return isa_of(target), "int8" if self._is_streamed and are_bytes else "int16"
+        are_bytes = least >= -128 and most <= 127
+        if are_bytes and dot_isa_of(target) and works("softneuro_qint8.probes:quads", target):
+            return QUADS
+        return "int8" if self._is_streamed and are_bytes else "int16"
 
     @property
     def _is_streamed(self) -> bool:
