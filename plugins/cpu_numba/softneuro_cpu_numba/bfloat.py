@@ -17,7 +17,7 @@ from softneuro_cpu_numba.amx import has_matrix_unit
 from softneuro_cpu_numba.bfloat_rows import BfloatRows
 from softneuro_cpu_numba.conv_direct import convolution_of
 from softneuro_cpu_numba.emit.isa import isa_of
-from softneuro_cpu_numba.epilogues import Epilogue
+from softneuro_cpu_numba.epilogues import Epilogue, pitched_result
 from softneuro_cpu_numba.gemm import Product, product_of
 from softneuro_cpu_numba.native import NativeKernel
 from softneuro_cpu_numba.probe import works
@@ -49,13 +49,17 @@ def _unit(target: Target) -> str | None:
 
 
 def _offers(
-    epilogue: Epilogue, unit: str, ways: Iterable[tuple[TensorSpec, TensorSpec]], flops: float
+    epilogue: Epilogue,
+    unit: str,
+    ways: Iterable[tuple[TensorSpec, TensorSpec]],
+    flops: float,
+    pitched: frozenset[int] = frozenset(),
 ) -> Iterator[Offer]:
     """``ways``: how x and the result are stored."""
     if epilogue.activation.kind not in SATURATING:
         for x, out in ways:
             inputs = (x,) if epilogue.residual is None else (x, out)
-            yield Offer(inputs, (out,), {"unit": unit}, accuracy=ERROR, flops=flops, uses=ALLOWED)
+            yield Offer(inputs, (out,), {"unit": unit}, accuracy=ERROR, flops=flops, pitched=pitched, uses=ALLOWED)
 
 
 def _kernel(rows: BfloatRows, offer: Offer, target: Target) -> NativeKernel:
@@ -77,7 +81,7 @@ class BfloatConv(Routine):
             return
         ways = {NHWC_BF16: conv.window.channels % 2 == 0, NCHW_F32: unit == AMX and conv.window.channels <= MOST_PLANES}
         pairs = [(x, out) for x, fits in ways.items() if fits for out in (NHWC_BF16, NHWC_F32)]
-        yield from _offers(conv.epilogue, unit, pairs, conv.flops)
+        yield from _offers(conv.epilogue, unit, pairs, conv.flops, pitched_result(region, conv.epilogue.residual))
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = convolution_of(region)
@@ -90,6 +94,7 @@ class BfloatConv(Routine):
             conv.epilogue.residual,
             offer.outputs[0].dtype,
             planes=offer.inputs[0].dtype is FLOAT32,
+            pitched=bool(offer.pitched),
         )
         return _kernel(rows, offer, target)
 

@@ -22,7 +22,7 @@ class BfloatRows:
     """y = windows(x) @ weights + bias, + residual, activated, stored as ``result``; x is input 0, NHWC or a matrix.
 
     ``residual`` is the number of the added input. ``planes``: x is float32 and NCHW, of few channels, and rounded on
-    the way in.
+    the way in. ``pitched``: as the offer says of the result.
     """
 
     window: Window
@@ -32,6 +32,7 @@ class BfloatRows:
     residual: int | None
     result: DType
     planes: bool = False
+    pitched: bool = False
 
     def on_vectors(self, target: Target) -> NativeKernel:
         """The prepared step for vector instructions; an even number of channels."""
@@ -70,7 +71,12 @@ class BfloatRows:
             x_image, strides = channels * height * width, (width, 1, height * width)
         args: list[Argument] = [
             *(In(0), rows.pack(self.weights, BFLOAT16.numpy), padded(self.bias, rows.columns, np.float32)),
-            *(None if self.residual is None else In(self.residual), Out(0), rows.config(), *rows.words_of(x_image)),
+            *(
+                None if self.residual is None else In(self.residual),
+                Out(0),
+                rows.config(),
+                *rows.words_of(x_image, self.pitched),
+            ),
             *(self.activation.p0, self.activation.p1),
             *(() if rows.in_place else rows.band.words(strides)),
         ]

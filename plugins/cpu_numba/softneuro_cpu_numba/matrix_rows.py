@@ -14,7 +14,7 @@ import numpy as np
 from softneuro_cpu_numba.amx import SIDE, room_bytes, tile_config
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy
-from softneuro_cpu_numba.native import Argument, aligned, packed
+from softneuro_cpu_numba.native import Argument, Pitch, aligned, packed
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import Window
 
@@ -137,14 +137,16 @@ class MatrixRows:
     def config(self) -> np.ndarray:
         return aligned(tile_config(self.tile_rows, self.step))
 
-    def words_of(self, x_image: int) -> list[Argument]:
-        """``emit.matrix.ARGUMENTS`` from ``row_tasks`` on; ``x_image``: elements between images."""
+    def words_of(self, x_image: int, pitched: bool) -> list[Argument]:
+        """``emit.matrix.ARGUMENTS`` from ``row_tasks`` on; ``x_image``: elements between images; ``pitched``: whether
+        the result's pixels may lie further apart."""
         run, offsets = self._run
         size = (self.cut.rows, 1) if self.in_place else self.window.out
         pitch = 0 if self.in_place else self.words
         panel_words = len(offsets) * run * PANEL
         return [
-            *(*self.cut.words, *size, x_image, pitch, self._pitch, self.outputs, self.panels, panel_words),
+            *(*self.cut.words, *size, x_image, pitch, self._pitch, Pitch() if pitched else self.outputs),
+            *(self.panels, panel_words),
             *(len(offsets), run // self.step, *self._places(offsets)),
         ]
 

@@ -223,10 +223,10 @@ class Move(Routine):
         for ins, outs, blocks in self.ways(region):
             alias = 0 if is_whole(blocks, region.outputs[0].size) else None
             specs = (_specs(region.inputs, ins), _specs(region.outputs, outs))
-            yield Offer(*specs, accuracy=EXACT, inplace=alias, parts=_parts(region.exit))
+            yield Offer(*specs, accuracy=EXACT, inplace=alias, parts=parts_of(region.exit))
             if outs == NHWC and stores_bfloat(target) and _joins_real_images(region):
                 narrow = ((NHWC_BF16,) * len(region.inputs), (NHWC_BF16,))
-                yield Offer(*narrow, accuracy=EXACT, inplace=alias, parts=_parts(region.exit))
+                yield Offer(*narrow, accuracy=EXACT, inplace=alias, parts=parts_of(region.exit))
 
     def ways(self, region: Region) -> Iterable[tuple[Layout, Layout, Blocks]]:
         """Layouts of inputs and outputs, and the copies that then do it."""
@@ -272,7 +272,7 @@ def _joins_real_images(region: Region) -> bool:
     return region.exit.op == "Concat" and region.outputs[0].dtype is FLOAT32 and not region.constants
 
 
-def _parts(layer: Layer) -> dict[int, tuple[int, int]]:
+def parts_of(layer: Layer) -> dict[int, tuple[int, int]]:
     """The inputs of a Concat, where its result has them."""
     if layer.op != "Concat":
         return {}

@@ -126,7 +126,7 @@ def test_every_output_pixel_is_in_a_tile_once(window: Window, threads: int) -> N
         assert rows.tile_rows <= min(SIDE, window.pixels)
         assert -(-window.pixels // rows.tile_rows) == -(-window.pixels // SIDE)
         return
-    *_, counts, firsts, pixels = rows.words_of(0)
+    *_, counts, firsts, pixels = rows.words_of(0, pitched=False)
     assert isinstance(counts, np.ndarray) and isinstance(firsts, np.ndarray) and isinstance(pixels, np.ndarray)
     most = rows.cut.most_rows
     found = sorted(n for n in pixels.tolist() if 0 <= n < most * window.out[1])

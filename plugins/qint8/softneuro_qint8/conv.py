@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from softneuro_cpu_numba.epilogues import pitched_result
 from softneuro_cpu_numba.native import In
 from softneuro_cpu_numba.windows import Window, window_of
 
@@ -94,9 +95,10 @@ class QConv(Routine):
         if conv is None or conv.is_depthwise:
             return
         ins, outs = conv.between.specs([NHWC] * len(region.inputs), NHWC)
-        yield Offer(ins, outs, accuracy=ONE_STEP, flops=conv.flops)
+        pitched = pitched_result(region, len(region.inputs) - 1 or None)
+        yield Offer(ins, outs, accuracy=ONE_STEP, flops=conv.flops, pitched=pitched)
         if suits(target, conv.window, conv.groups, conv.weights):
-            yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=conv.flops)
+            yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=conv.flops, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = integer_conv_of(region)
@@ -105,8 +107,14 @@ class QConv(Routine):
         out, group_in = integers.shape[:2]
         by_group = integers.reshape(conv.groups, out // conv.groups, group_in, -1).transpose(0, 3, 2, 1)
         source = conv.between.sources[0]
-        if offer.params == UNIT:
-            return matrix_kernel(conv.window, by_group[0], source, conv.finish, target, conv.x, conv.residual)
-        zero, signed = source.stored_zero, source.is_signed
-        rows = IntegerRows(conv.window, by_group, conv.finish, zero, signed, x=conv.x, residual=conv.residual)
-        return rows.kernel(target)
+        rows = IntegerRows(
+            conv.window,
+            by_group,
+            conv.finish,
+            source.stored_zero,
+            source.is_signed,
+            x=conv.x,
+            residual=conv.residual,
+            pitched=bool(offer.pitched),
+        )
+        return matrix_kernel(rows, target) if offer.params == UNIT else rows.kernel(target)

@@ -90,6 +90,5 @@ class QGemm(Routine):
         integers = integers_of(product.weights, product.axis)
         matrix = (integers.T if product.axis == 0 else integers)[None, None]
         window = as_window(product.rows, product.depth)
-        if offer.params == UNIT:
-            return matrix_kernel(window, matrix[0], source, product.finish, target)
-        return IntegerRows(window, matrix, product.finish, source.stored_zero, source.is_signed).kernel(target)
+        rows = IntegerRows(window, matrix, product.finish, source.stored_zero, source.is_signed)
+        return matrix_kernel(rows, target) if offer.params == UNIT else rows.kernel(target)

@@ -6,14 +6,14 @@ import numpy as np
 from softneuro_cpu_numba.amx import has_matrix_unit
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.matrix_rows import MatrixRows, padded
-from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, emitted_address
+from softneuro_cpu_numba.native import Argument, NativeKernel, Out, emitted_address
 from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.windows import Window
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Value
-from softneuro_qint8.numbers import Grid, Requantise
-from softneuro_qint8.residual import FIRST, Residual, added_words
+from softneuro_qint8.residual import added_words
+from softneuro_qint8.rows import IntegerRows
 
 UNIT = {"unit": "amx"}
 """The parameter of offers that use it."""
@@ -28,16 +28,10 @@ def suits(target: Target, window: Window, groups: int, weights: Value) -> bool:
     return fits and works("softneuro_qint8.probes:matrix_unit", target)
 
 
-def matrix_kernel(
-    window: Window,
-    weights: np.ndarray,
-    source: Grid,
-    finish: Requantise,
-    target: Target,
-    x: In = FIRST,
-    residual: Residual | None = None,
-) -> NativeKernel:
-    """The prepared step; packs the weights, int16 (taps, channels, outputs)."""
+def matrix_kernel(product: IntegerRows, target: Target) -> NativeKernel:
+    """The prepared step of one group whose zero point is known; packs the weights."""
+    window, finish, weights = product.window, product.finish, product.weights[0]
+    assert finish is not None and isinstance(product.zero, np.ndarray)
     words, outputs = window.channels // 4, weights.shape[2]
     rows = MatrixRows(window, words, outputs, window.is_pointwise, target.threads)
     address = emitted_address(
@@ -45,18 +39,18 @@ def matrix_kernel(
         tile=rows.tile,
         last=rows.last,
         source=rows.source,
-        signed=source.is_signed,
+        signed=product.signed,
         rounding=finish.target.finish,
-        residual=None if residual is None else residual.grid.is_signed,
+        residual=None if product.residual is None else product.residual.grid.is_signed,
     )
     height, width = window.size
-    start = -source.zero * weights.astype(np.int32).sum((0, 1))
-    added, *added_numbers = added_words(residual, finish)
-    border = int.from_bytes(source.stored_zero.tobytes() * 4, "little")
+    start = -int(product.zero[0]) * weights.astype(np.int32).sum((0, 1))
+    added, *added_numbers = added_words(product.residual, finish)
+    border = int.from_bytes(product.zero.tobytes() * 4, "little")
     args: list[Argument] = [
-        *(x, rows.pack(weights, np.dtype(np.int8)), padded(start, rows.columns, np.int32)),
+        *(product.x, rows.pack(weights, np.dtype(np.int8)), padded(start, rows.columns, np.int32)),
         *(added, Out(0)),
-        *(rows.config(), *rows.words_of(words * width * height)),
+        *(rows.config(), *rows.words_of(words * width * height, product.pitched)),
         *(padded(finish.factors, rows.columns, np.float32), padded(finish.shifts, rows.columns, np.float32), border),
         *finish.target.words,
         *added_numbers,

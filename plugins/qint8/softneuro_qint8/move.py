@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from softneuro_cpu_numba.copies import Block, PlacedCopy, is_whole
 from softneuro_cpu_numba.emit.isa import isa_of
-from softneuro_cpu_numba.movement import Move
+from softneuro_cpu_numba.movement import Move, parts_of
 from softneuro_cpu_numba.native import aligned
 
 from softneuro_core.device import Target
@@ -37,8 +37,12 @@ class QMove(Routine):
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         for between, source, result, blocks in _ways(region):
             ins, outs = between.specs([source] * len(region.inputs), result)
-            alias = 0 if _is_plain(between) and is_whole(blocks, region.outputs[0].size) else None
-            yield Offer(ins, outs, accuracy=EXACT if _is_plain(between) else ONE_STEP, inplace=alias)
+            if not _is_plain(between):
+                yield Offer(ins, outs, accuracy=ONE_STEP)
+                continue
+            alias = 0 if is_whole(blocks, region.outputs[0].size) else None
+            parts = {between.places[number]: place for number, place in parts_of(between.main).items()}
+            yield Offer(ins, outs, accuracy=EXACT, inplace=alias, parts=parts)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         layouts = offer.inputs[0].layout, offer.outputs[0].layout

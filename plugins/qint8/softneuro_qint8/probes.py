@@ -20,25 +20,19 @@ ROWS, DEPTH, COLUMNS = 37, 48, 40
 
 def matrix_unit(target: Target) -> bool:
     """AMX_INT8: bytes with and without a sign."""
-    window = as_window(ROWS, DEPTH)
-    return _is_right(lambda w, grid, finish: matrix_kernel(window, w[None], grid, finish, target))
+    return _is_right(lambda rows: matrix_kernel(rows, target))
 
 
 def quads(target: Target) -> bool:
     """AVX512VNNI, AVX_VNNI."""
-
-    def made(w: np.ndarray, grid: Grid, finish: Requantise) -> NativeKernel:
-        rows = IntegerRows(as_window(ROWS, DEPTH), w[None, None], finish, grid.stored_zero, grid.is_signed)
-        return rows.kernel(target, QUADS)
-
-    return _is_right(made)
+    return _is_right(lambda rows: rows.kernel(target, QUADS))
 
 
-def _is_right(made: Callable[[np.ndarray, Grid, Requantise], NativeKernel]) -> bool:
+def _is_right(made: Callable[[IntegerRows], NativeKernel]) -> bool:
     return all(_matches(made, dtype) for dtype in (INT8, UINT8))
 
 
-def _matches(made: Callable[[np.ndarray, Grid, Requantise], NativeKernel], dtype: DType) -> bool:
+def _matches(made: Callable[[IntegerRows], NativeKernel], dtype: DType) -> bool:
     """Whether sums of random bytes come out as numpy's; one step of the result is 64 of the sum, without a rest."""
     rng, info = np.random.default_rng(1), np.iinfo(dtype.numpy)
     x = rng.integers(info.min, info.max + 1, (ROWS, DEPTH)).astype(dtype.numpy)
@@ -49,4 +43,5 @@ def _matches(made: Callable[[np.ndarray, Grid, Requantise], NativeKernel], dtype
     finish = Requantise.of(np.ones(COLUMNS, np.float32), grid, target)
     sums = (x.astype(np.int64) - grid.zero) @ w
     wanted = np.clip(np.rint(sums / 64) + result.zero, -128, 127)
-    return bool(np.array_equal(product_of(made(w, grid, finish), x, np.zeros((ROWS, COLUMNS), np.int8)), wanted))
+    rows = IntegerRows(as_window(ROWS, DEPTH), w[None, None], finish, grid.stored_zero, grid.is_signed)
+    return bool(np.array_equal(product_of(made(rows), x, np.zeros((ROWS, COLUMNS), np.int8)), wanted))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.emit.isa import dot_isa_of, isa_of, lanes_of
-from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address
 from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Tiles, best_tile, cut
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
@@ -48,6 +48,8 @@ class IntegerRows:
     result: str = "rounded"
     x: In = FIRST
     residual: Residual | None = None
+    pitched: bool = False
+    """As the offer says of the result."""
 
     def kernel(self, target: Target, stored: str | None = None) -> NativeKernel:
         """The prepared step; packs the weights, ``stored`` as a key of :data:`PACKED` (the best, unless given)."""
@@ -85,7 +87,8 @@ class IntegerRows:
             *(_by_panel(panels, groups, factors), _by_panel(panels, groups, shifts)),
             *(Out(0), aligned(np.array(panels.starts, np.int64))),
             *(*parts.words, *window.out),
-            *(window.channels * window.size[0] * window.size[1], groups, channels, band.channels, n, groups * n),
+            *(window.channels * window.size[0] * window.size[1], groups, channels, band.channels, n),
+            Pitch() if self.pitched else groups * n,
             *(panels.wide, len(panels.starts), taps * band.channels // word, run // word, len(run_offsets)),
             *(aligned(run_offsets), aligned(band.offsets(parts.most_rows))),
             *((0, 0, 0) if self.finish is None else self.finish.target.words),

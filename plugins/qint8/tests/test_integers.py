@@ -16,7 +16,9 @@ from softneuro_core.builtin.reference import RegionEvaluator
 from softneuro_core.catalog import load_plugins
 from softneuro_core.device import Target
 from softneuro_core.encoding import encode
+from softneuro_core.executable import Executable
 from softneuro_core.graph import Graph, Region, Value
+from softneuro_core.program import prepare
 from softneuro_core.rig import Rig
 
 node = helper.make_node
@@ -187,6 +189,31 @@ def test_a_residual_block_stays_in_integers() -> None:
     plan = sn.tune(graph, threads=1, budget_s=0, catalog=CATALOG, force=("cpu/qconv@Conv", "cpu/qadd@Add"))
     assert {"cpu/qconv", "cpu/qadd", "cpu/keep_integers"} <= {s.routine for s in plan.kernel_steps}
     mine = sn.Session(graph, plan, catalog=CATALOG).run(made.inputs)[output]
+    truth = _values(made, graph)[graph.outputs[0]]
+    assert np.abs(mine.astype(np.int64) - truth.astype(np.int64)).max() <= 1
+
+
+@pytest.mark.parametrize("unit", ["/qconv", "/qconv on a matrix unit"])
+def test_a_concat_of_one_grid_copies_nothing(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both convolutions write their channels where the result has them."""
+    if not unit.endswith("unit"):
+        monkeypatch.setattr("softneuro_qint8.matrix.has_matrix_unit", lambda target, feature: False)
+    elif not has_matrix_unit(HERE, "AMX_INT8"):
+        pytest.skip("this CPU has no matrix unit")
+    rng = np.random.default_rng(3)
+    made = Made(x=rng.integers(-128, 128, (2, 16, 9, 8)).astype(np.int8))
+    x, sides = made.real("x", 0.02, 0, "int8"), []
+    for name, shape in {"v": (24, 16, 1, 1), "w": (20, 16, 3, 3)}.items():
+        made.constants[name] = rng.integers(-127, 128, shape).astype(np.int8)
+        weights = made.real(name, 0.003, 0, "int8", axis=0)
+        made.nodes.append(node("Conv", [x, weights], [f"c{name}"], pads=[shape[2] // 2] * 4))
+        sides.append(made.real(made.quantised(f"c{name}", 0.03, 0, "int8"), 0.03, 0, "int8"))
+    made.nodes.append(node("Concat", sides, ["j"], axis=1))
+    graph = made.graph(made.quantised("j", 0.03, 0, "int8"))
+    plan = sn.tune(graph, threads=1, budget_s=0, catalog=CATALOG, force=("cpu/qconv@Conv", "cpu/qmove@Concat"))
+    program = prepare(graph, plan, CATALOG)
+    assert {slot.value.name for slot in program.slots.parts} == {"cv_q", "cw_q"}
+    (mine,) = Executable(program).run([made.inputs["x"]])
     truth = _values(made, graph)[graph.outputs[0]]
     assert np.abs(mine.astype(np.int64) - truth.astype(np.int64)).max() <= 1
 
