@@ -37,6 +37,15 @@ MOST_PLANES = 4
 NARROW_ROWS = (8, 4, 2, 1)
 """Rows of a tile one vector wide: eight sums hide the latency of an FMA."""
 GEMV_VECTORS = 8
+STREAMED_BYTES, MOST_ROWS_ASKING, CACHE_LINE = 2 << 20, 8, 16
+"""Weights from so many bytes on come from behind the second-level cache: while the tiles of a panel are computed, the
+next panel is asked for. Otherwise memory waits for all tiles but the first, and that one for memory. Times without in
+times with it, Sapphire Rapids, a core that reads 8 to 13 GB/s: Winograd F(4) of 256 channels at 28x28 1.17, at 14x14
+1.09, of 512 at 14x14 1.11; 1x1, 2048 to 512 at 7x7, 1.16; 1 MB of weights 1.00; where one tile holds all rows 0.99. A
+tile of more rows has no register left for the address. Floats of a cache line."""
+LONG_PANEL_BYTES = 1 << 20
+"""Panels of more bytes leave no room for anything else in the second-level cache: a narrower tile is taken (512 to 512
+channels, 3x3, stride 2 at 14x14: 4.0 ms in tiles of 8 by 3, 4.8 in 6 by 4)."""
 AHEAD_BYTES, AHEAD_K = 512 << 10, 64
 """Least input, and least length of a sum, for which the next tile's pixels are asked for while one is computed. From
 memory 144 to 24 channels at 56x56 then take 252 us instead of 482, 192 to 32 at 28x28 112 instead of 165, 256 to 64 at
@@ -104,18 +113,28 @@ def cut(columns: int, vectors: int, lanes: int) -> Panels:
     return Panels((*starts, *narrow), wide, vectors, lanes)
 
 
+def lines_ahead(tile: tuple[int, int], lanes: int, rows: int, weight_bytes: int) -> int:
+    """Cache lines of the next panel that every step of a tile asks for (``emit.tile.Coming``), so that each of the
+    tiles of ``rows`` rows asks for a share of it; 0 where that gains nothing."""
+    tiles = -(-rows // tile[0])
+    if tiles == 1 or weight_bytes < STREAMED_BYTES or tile[0] > MOST_ROWS_ASKING:
+        return 0
+    return -(-tile[1] * lanes // (CACHE_LINE * tiles))
+
+
 def tile_choices(target: Target, rows: int, tiles: Tiles = TILES) -> tuple[tuple[int, int], ...]:
     """Tiles worth trying for a product of so many rows, of those that fit each ISA class."""
     return ((1, GEMV_VECTORS),) if rows <= 2 else tiles[find_isa(isa_of(target)).name]
 
 
-def best_tile(target: Target, rows: int, columns: int, tiles: Tiles = TILES) -> tuple[int, int]:
-    """The tile that computes the fewest columns, and of equal ones has the fewest narrow panels."""
+def best_tile(target: Target, rows: int, columns: int, tiles: Tiles = TILES, depth: int = 0) -> tuple[int, int]:
+    """The tile that computes the fewest columns, and of equal ones has the fewest narrow panels; ``depth``: rows of a
+    panel, none of which is too long if that can be helped."""
     lanes = lanes_of(target)
 
-    def waste(tile: tuple[int, int]) -> tuple[int, int]:
+    def waste(tile: tuple[int, int]) -> tuple[bool, int, int]:
         panels = cut(columns, tile[1], lanes)
-        return panels.columns, len(panels.starts) - panels.wide
+        return 4 * depth * tile[1] * lanes > LONG_PANEL_BYTES, panels.columns, len(panels.starts) - panels.wide
 
     return min(tile_choices(target, rows, tiles), key=waste)
 
@@ -183,8 +202,10 @@ class RowProduct:
         """The prepared step; packs the weights."""
         isa, lanes = isa_of(target), lanes_of(target)
         groups, k, n = self.sizes
-        tile = tile or best_tile(target, self.count, n)
+        tile = tile or best_tile(target, self.count, n, depth=k)
         panels, source = cut(n, tile[1], lanes), self._source()
+        parts = self._cut(target, tile, len(panels.starts))
+        together = parts.most_rows * (1 if self.is_flat else self._pixels()[2])
         address = emitted_address(
             *("conv", "rows", isa),
             pieces=tuple(range(tile[0], 0, -1)),
@@ -200,10 +221,10 @@ class RowProduct:
             scaled=self.scale is not None,
             pairs=self.pairs,
             result=self.result,
+            lines=lines_ahead(tile, lanes, together, 4 * k * n) if self.stored == "float32" else 0,
             ask_ahead=self.is_flat and tile[0] > 1 and k >= AHEAD_K and 4 * self.count * k >= AHEAD_BYTES,
         )
         images, rows, columns = self._pixels()
-        parts = self._cut(target, tile, len(panels.starts))
         bias = np.zeros(groups * n, np.float32) if self.bias is None else self.bias
         args: list[Argument] = [
             *(In(self.x), panels.pack(self.matrix, self.stored), panels.pack(bias.reshape(groups, 1, n))),

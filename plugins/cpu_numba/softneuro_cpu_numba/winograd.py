@@ -21,7 +21,7 @@ from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Epilogue, pitched_result
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address, packed
-from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut
+from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut, lines_ahead
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import NHWC_F32, window_of
 from softneuro_cpu_numba.winograd_tile import Tile
@@ -115,6 +115,13 @@ def _kernel(conv: Convolution, pool: int, tile: Tile, target: Target) -> NativeK
     rows, vectors = (rows, vectors) if rows > 1 else (1, 2)
     panels = cut(out_channels, vectors, lanes)
     residual = conv.epilogue.residual
+    bytes_a_tile = 4 * positions * (channels + out_channels)
+    filter_bytes = 4 * positions * channels * out_channels
+    most = max(2, min(max(filter_bytes // 4, BLOCK_BYTES[0]), BLOCK_BYTES[1]) // (bytes_a_tile * rows))
+    parts = Cut(tiles, rows, most, len(panels.starts), len(panels.starts))
+    too_few = target.threads > 1 and -(-parts.row_tasks // most) * window.batch < TASKS_PER_THREAD * target.threads
+    if too_few and filter_bytes > bytes_a_tile * tiles:  # filters read again cost more than transforms by every thread
+        parts = Cut(tiles, parts.most_rows, 1, parts.panels, 1)
     address = emitted_address(
         *("winograd", "winograd", isa_of(target)),
         down=tile.down,
@@ -125,14 +132,8 @@ def _kernel(conv: Convolution, pool: int, tile: Tile, target: Target) -> NativeK
         act=activation_kind(activation),
         residual=residual is not None,
         pool=pool,
+        lines=lines_ahead((rows, vectors), lanes, parts.most_rows, filter_bytes),
     )
-    bytes_a_tile = 4 * positions * (channels + out_channels)
-    filter_bytes = 4 * positions * channels * out_channels
-    most = max(2, min(max(filter_bytes // 4, BLOCK_BYTES[0]), BLOCK_BYTES[1]) // (bytes_a_tile * rows))
-    parts = Cut(tiles, rows, most, len(panels.starts), len(panels.starts))
-    too_few = target.threads > 1 and -(-parts.row_tasks // most) * window.batch < TASKS_PER_THREAD * target.threads
-    if too_few and filter_bytes > bytes_a_tile * tiles:  # filters read again cost more than transforms by every thread
-        parts = Cut(tiles, parts.most_rows, 1, parts.panels, 1)
     position, sums = parts.most_rows * channels + lanes, parts.most_rows * out_channels + lanes
     bias = np.zeros(out_channels, np.float32) if conv.bias is None else conv.bias.astype(np.float32)
     args: list[Argument] = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from harness import check, graph_of, node, offers_of, random, run_first, run_offer
+from softneuro_cpu_numba.rows import lines_ahead
 
 CASES = [
     # batch, in, out, size, kernel, attributes
@@ -38,6 +39,19 @@ def test_conv(batch, cin, cout, size, kernel, attrs):
     )
     layouts = {str(o.outputs[0].layout) for name, o in made if name == "cpu/conv_direct"}
     assert layouts == ({"NCHW", "NHWC"} if set(kernel) == {1} and "strides" not in attrs else {"NHWC"})
+
+
+@pytest.mark.parametrize("kernel, routine", [(1, "cpu/conv_direct"), (3, "cpu/winograd")])
+def test_weights_that_stream(kernel: int, routine: str) -> None:
+    """Panels are asked for while those before them are used; that changes no result."""
+    weights = random(1040, 512, 1, 1) if kernel == 1 else random(120, 144, 3, 3)
+    nodes, x = [node("Conv", "xw", "y", pads=[kernel // 2] * 4)], random(1, weights.shape[1], 13, 14)
+    check(nodes, {"x": x}, {"w": weights}, expect=[routine])
+    assert lines_ahead((6, 4), 16, 182, 1040 * 512 * 4) == 1
+    assert lines_ahead((6, 4), 16, 12, 1040 * 512 * 4) == 2
+    assert not any(
+        lines_ahead(*few) for few in [((6, 4), 16, 6, 1 << 30), ((6, 4), 16, 99, 1000), ((12, 2), 16, 99, 1 << 30)]
+    )
 
 
 @pytest.mark.parametrize("cout", range(1, 8))

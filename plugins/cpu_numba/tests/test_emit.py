@@ -13,7 +13,7 @@ from harness import DEVICE, ROUTINES, graph_of, node, random
 from softneuro_cpu_numba.emit.compile import assembly, object_code
 from softneuro_cpu_numba.emit.isa import TABLE, isa_of
 from softneuro_cpu_numba.native import emitted_text
-from softneuro_cpu_numba.rows import NARROW_ROWS, TILES
+from softneuro_cpu_numba.rows import MOST_ROWS_ASKING, NARROW_ROWS, TILES
 from softneuro_cpu_numba.strassen import MOST_ROWS
 
 from softneuro_core.builtin.reference import RegionEvaluator
@@ -41,6 +41,8 @@ KERNELS = [
     PLANES,
     Kernel("conv", "rows", {"source": "pointwise", **ROWS}),
     Kernel("conv", "rows", {"source": "pointwise", **ROWS, "ask_ahead": True}),
+    Kernel("conv", "rows", {"source": "pointwise", **ROWS, "lines": 2}),
+    Kernel("conv", "rows", {"source": "runs", **ROWS, "lines": 1}),
     Kernel("strassen", "strassen", {"act": "relu", "residual": True}, narrow=False),
     Kernel("conv", "rows", {"source": "runs", **ROWS}),
     Kernel("conv", "rows", {"source": "planar", **ROWS, "few": 3}),
@@ -66,12 +68,14 @@ def test_every_class_compiles(kernel: Kernel, isa: str) -> None:
     assert len(code) > 1000
 
 
-@pytest.mark.parametrize("kernel", KERNELS[:4], ids=lambda k: f"{k.name}{'-ahead' * ('ask_ahead' in k.params)}")
+@pytest.mark.parametrize("kernel", KERNELS[:6], ids=lambda k: "-".join([k.name, *(k.params.keys() - ROWS)]))
 @pytest.mark.parametrize("isa, tile", CHOICES)
 def test_tiles_stay_in_registers(kernel: Kernel, isa: str, tile: tuple[int, int]) -> None:
     """The busiest loop of the product holds no access to the stack: neither sums nor pointers are spilled."""
     if kernel.family == "strassen":
         tile = (min(tile[0], MOST_ROWS), tile[1])
+    if "lines" in kernel.params:
+        tile = (min(tile[0], MOST_ROWS_ASKING), tile[1])
     text = assembly(kernel.text(isa + "!", tile), isa + "!")
     loop = max(_loops(text), key=lambda lines: sum(FMA[isa] in line for line in lines))
     assert sum(FMA[isa] in line for line in loop) >= tile[0] * tile[1]

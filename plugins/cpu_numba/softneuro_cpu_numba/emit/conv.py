@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from softneuro_cpu_numba.emit.band import Band
 from softneuro_cpu_numba.emit.emitter import Emitter, Value
 from softneuro_cpu_numba.emit.tasks import neighbours, once, room
-from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
+from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, coming, in_pieces
 from softneuro_cpu_numba.native import emitted
 
 ARGUMENTS = (
@@ -40,6 +40,7 @@ def rows(
     scattered: bool = False,
     scaled: bool = False,
     ask_ahead: bool = False,
+    lines: int = 0,
     planes: int = 0,
     pairs: bool = False,
     result: str = "float32",
@@ -51,6 +52,7 @@ def rows(
     the band reads x; ``planes``: the channels where it reads planes.
     ``scaled``: row k of w is multiplied by ``scale[k]``; ``ask_ahead``: the next tile's pixels are asked for (both
     pointwise only).
+    ``lines``: cache lines of the next panel every step asks for.
     ``pairs``: x and w are bfloat16; channels, k and all of x are counted in words of two. ``result``: how y and the
     residual are stored.
     scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16 or bfloat16.
@@ -111,9 +113,10 @@ def rows(
                 pointers = [row_at(e.add(first, r)) for r in range(size)]
                 start = [e.load(biases, v * e.lanes) for v in range(width)]
                 following = e.mul(a["ld_a"], size) if ask_ahead and size == pieces[0] else None
-                sums = accumulate(
-                    e, pointers, Panel(weights, stored, scale, pairs=pairs), segments, start * size, following
-                )
+                tiles = e.b.udiv(e.i(first), e.i(pieces[0])) if lines else first
+                next_panel = coming(e, weights, a["k"], width * e.lanes, tiles, lines)
+                columns = Panel(weights, stored, scale, pairs=pairs, coming=next_panel)
+                sums = accumulate(e, pointers, columns, segments, start * size, following)
                 for r in range(size):
                     offset = e.add(base, ahead_of(e.add(first, r)))
                     for v in range(width):

@@ -28,6 +28,32 @@ class Segments:
 
 
 @dataclass(frozen=True, slots=True)
+class Coming:
+    """What later tiles will read of B, asked for while one is computed: ``lines`` cache lines a step, from ``first``
+    on."""
+
+    first: Value
+    lines: int
+
+    def ask(self, e: Emitter, at: Value) -> Value:
+        """Where the next step goes on."""
+        for line in range(self.lines):
+            e.prefetch(at, line * CACHE_LINE, near=False)
+        return e.at(at, self.lines * CACHE_LINE)
+
+
+def coming(e: Emitter, panel: Value, k: Value, width: int, tile: Value, lines: int) -> Coming | None:
+    """The share of the panel behind ``panel`` (k rows of ``width`` floats) that tile number ``tile`` asks for, of tiles
+    that ask for ``lines`` a step at most; later tiles repeat the last share."""
+    if not lines:
+        return None
+    row = -(-width // CACHE_LINE)
+    lines = min(lines, row)
+    share = e.smaller(tile, -(-row // lines) - 1)
+    return Coming(e.at(panel, e.mul(k, e.add(width, e.mul(share, lines * CACHE_LINE)))), lines)
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """B: rows of k, ``pitch`` elements apart (None: packed, as wide as the tile), of elements ``stored`` as float32,
     float16 or bfloat16. With ``scale``, of one segment only, row k counts ``scale[k]`` times; float32 columns outside
@@ -39,6 +65,7 @@ class Panel:
     pitch: Value | None = None
     mask: Value | None = None
     pairs: bool = False
+    coming: Coming | None = None
 
     def multiply(self, e: Emitter, x: Value, column: Value, so_far: Value) -> Value:
         """so_far + x * column."""
@@ -88,7 +115,9 @@ def accumulate(
 
     def run(pointers: Sequence[Value], carried: Sequence[Value]) -> list[Value]:
         def body(k: Value, at: Value, *now: Value) -> list[Value]:
-            return [e.at(at, width if panel.pitch is None else panel.pitch), *step(at, pointers, k, now)]
+            asked = [panel.coming.ask(e, now[0])] if panel.coming else []
+            moved = e.at(at, width if panel.pitch is None else panel.pitch)
+            return [moved, *asked, *step(at, pointers, k, now[len(asked) :])]
 
         if ahead is None:
             return e.loop(segments.length, body, carried)
@@ -102,15 +131,16 @@ def accumulate(
         now = e.loop(whole, line, carried, step=CACHE_LINE)
         return e.loop(segments.length, body, now, first=whole)
 
+    begin = [panel.pointer, *([panel.coming.first] if panel.coming else [])]
     if segments.offsets is None:
-        return run(rows, [panel.pointer, *sums])[1:]
+        return run(rows, [*begin, *sums])[len(begin) :]
 
-    def segment(s: Value, at: Value, *now: Value) -> list[Value]:
+    def segment(s: Value, *now: Value) -> list[Value]:
         assert segments.offsets is not None
         shift = e.integer(segments.offsets, s)
-        return run([e.at(pointer, shift) for pointer in rows], [at, *now])
+        return run([e.at(pointer, shift) for pointer in rows], now)
 
-    return e.loop(segments.count, segment, [panel.pointer, *sums])[1:]
+    return e.loop(segments.count, segment, [*begin, *sums])[len(begin) :]
 
 
 @dataclass(frozen=True, slots=True)

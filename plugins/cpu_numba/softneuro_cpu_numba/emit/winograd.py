@@ -14,7 +14,7 @@ from functools import reduce
 from softneuro_cpu_numba.cook_toom import Matrix, Transform, small_vectors, transform
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
 from softneuro_cpu_numba.emit.tasks import neighbours, once, room
-from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, in_pieces
+from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, coming, in_pieces
 from softneuro_cpu_numba.native import emitted
 
 ARGUMENTS = (
@@ -54,12 +54,14 @@ def winograd(
     act: str,
     residual: bool,
     pool: int,
+    lines: int = 0,
 ) -> None:
     """y = conv(x, w) + bias, + residual, activated. ``down`` and ``along`` a tile: outputs, taps and stride of its
     rows and of its columns. ``pool``: of each pool x pool outputs of a tile the largest.
 
     A dilated convolution is a plain one on each of step_y x step_x interleaved grids; a tile belongs to one grid.
 
+    ``lines``: cache lines of the next panel of filters every step of a product asks for.
     Channels and output channels fill a vector at least. Weights: [position][panel][channel][width].
     scratch: a patch and a result tile, then the transformed input, then the products.
     """
@@ -129,7 +131,10 @@ def winograd(
                 def tile(first: Value, size: int) -> None:
                     pointers = [e.at(source, e.mul(e.add(first, i), a["ld_v"])) for i in range(size)]
                     zeros = [e.constant(0.0)] * (size * width)
-                    sums = accumulate(e, pointers, Panel(panel_weights), Segments(a["channels"]), zeros)
+                    tiles = e.b.udiv(e.i(first), e.i(pieces[0])) if lines else first
+                    next_panel = coming(e, panel_weights, a["channels"], width * e.lanes, tiles, lines)
+                    columns = Panel(panel_weights, coming=next_panel)
+                    sums = accumulate(e, pointers, columns, Segments(a["channels"]), zeros)
                     for i in range(size):
                         row = e.at(column, e.mul(e.add(first, i), a["out_channels"]))
                         for v in range(width):
