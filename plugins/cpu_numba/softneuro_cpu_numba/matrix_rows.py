@@ -22,10 +22,10 @@ PANEL = 2 * SIDE
 """Output channels of a panel."""
 BLOCK_BYTES = 512 << 10
 """Of the band of a task: it stays in the second-level cache beside a panel of weights."""
-NEAR_BYTES, FEW_PIXELS = 1 << 20, 64
-"""Weights of more bytes, read for so few pixels, are asked for ahead. Weights of no more are read again for every two
-tiles of 1x1 layers with more outputs than inputs, so that results are written, and residuals read, a pixel behind the
-other: 64 to 256 at 56x56 with a residual takes 0.6 of the time, 128 to 512 at 28x28 0.8 (256 to 64: 1.05)."""
+NEAR_BYTES = 1 << 20
+"""Weights of more bytes are asked for ahead (decision 0044). Weights of no more are read again for every two tiles of
+1x1 layers with more outputs than inputs, so that results are written, and residuals read, a pixel behind the other: 64
+to 256 at 56x56 with a residual takes 0.6 of the time, 128 to 512 at 28x28 0.8 (256 to 64: 1.05)."""
 NOWHERE = -1
 
 
@@ -72,12 +72,23 @@ class MatrixRows:
         return -(-count // -(-count // SIDE))
 
     @property
-    def tile(self) -> tuple[int, int, bool, bool]:
+    def tile(self) -> tuple[int, int, bool, bool, int]:
         """What a kernel is written for (``emit.matrix.Tiles``)."""
         taps = 1 if self.in_place else math.prod(self.window.kernel)
         near = 4 * taps * self.words * self.outputs <= NEAR_BYTES
-        few = self.window.batch * self.window.pixels <= FEW_PIXELS
-        return self.tile_rows, self.step, few and not near, self.in_place and near and self.outputs > 2 * self.words
+        pixels_first = self.in_place and near and self.outputs > 2 * self.words
+        if near:
+            return self.tile_rows, self.step, False, pixels_first, 0
+        pairs = -(-self._tiles_together // 2)
+        return self.tile_rows, self.step, pairs == 1, False, 0 if pairs == 1 else -(-2 * self.step // pairs)
+
+    @property
+    def _tiles_together(self) -> int:
+        """Of a stretch."""
+        if self.in_place:
+            return -(-self.cut.most_rows // self.tile_rows)
+        _, counts, _, _ = self._tables
+        return int(counts[-1])
 
     @property
     def panels(self) -> int:
@@ -147,12 +158,13 @@ class MatrixRows:
         return [
             *(*self.cut.words, *size, x_image, pitch, self._pitch, Pitch() if pitched else self.outputs),
             *(self.panels, panel_words),
-            *(len(offsets), run // self.step, *self._places(offsets)),
+            *(len(offsets), run // self.step),
+            *((None,) * 4 if self.in_place else map(aligned, self._tables)),
         ]
 
-    def _places(self, offsets: np.ndarray) -> tuple[Argument, ...]:
-        if self.in_place:
-            return (None,) * 4
+    @cached_property
+    def _tables(self) -> tuple[np.ndarray, ...]:
+        """Where runs begin; tiles by output rows of a stretch; where each tile begins, and the pixels of its rows."""
         most, tile = self.cut.most_rows, self.tile_rows
         columns, span = self.window.out[1], self.band.span
         if self._is_linear:
@@ -168,7 +180,7 @@ class MatrixRows:
             y = np.repeat(row, tile)
             x = (part[:, None] * tile + np.arange(tile)).reshape(-1)
         pixels = np.where(x < columns, y * columns + x, NOWHERE)
-        return aligned(offsets), aligned(np.array(counts, np.int64)), aligned(firsts), aligned(pixels)
+        return self._run[1], np.array(counts, np.int64), firsts, pixels
 
     def pack(self, matrix: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """[taps, channels, outputs], of ``dtype`` or to be rounded to it, as [panel][step][vector][word][channel]

@@ -70,6 +70,18 @@ def test_matrix_product(rows: int, depth: int, columns: int) -> None:
     check(nodes, {"a": random(rows, depth)}, constants, opset=20, expect=["cpu/gemm_bfloat16"])
 
 
+@needs_unit
+@pytest.mark.parametrize("shape, lines", [((264, 512, 3, 3), 16), ((520, 1040, 1, 1), 13)])
+def test_weights_that_stream(shape: tuple[int, ...], lines: int) -> None:
+    """Every two tiles ask for a share of the next panel; that changes no result."""
+    out, channels, side, _ = shape
+    conv = node("Conv", "xw", "y", pads=[side // 2] * 4)
+    made = check([conv], {"x": random(1, channels, 7, 7)}, {"w": random(*shape)}, expect=["cpu/conv_bfloat16"])
+    assert {"unit": "amx"} in [offer.params for _, offer in made]
+    window = Window(1, channels, (7, 7), (7, 7), (side, side), (1, 1), (1, 1), (side // 2,) * 4)
+    assert MatrixRows(window, channels // 2, out, side == 1, 1).tile[-1] == lines
+
+
 @pytest.mark.skipif(not multiplies_bfloat(target()), reason="this CPU does not multiply bfloat16")
 @pytest.mark.parametrize("strides, pads", [([1, 1], [1, 1, 1, 1]), ([2, 1], [0, 0, 0, 0])])
 def test_vectors_of_pairs(strides: list[int], pads: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +98,7 @@ def test_vectors_of_pairs(strides: list[int], pads: list[int], monkeypatch: pyte
 def test_no_sum_leaves_its_register(source: str) -> None:
     """The busiest loop holds four products for four loads and nothing else of memory."""
     product = "tdpbf16ps"
-    params = {"tile": (16, 16, False, True), "last": (2, 0), "source": source, "planes": 0}
+    params = {"tile": (16, 16, False, True, 0), "last": (2, 0), "source": source, "planes": 0}
     text = assembly(
         emitted_text("bfloat", "rows", "amx!", **params, act="relu", residual=True, stored="bfloat16"), "amx!"
     )

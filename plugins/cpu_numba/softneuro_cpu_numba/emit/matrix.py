@@ -33,13 +33,15 @@ class Tiles:
 
     ``rows`` (pixels) of a tile and ``words`` of k in a step; ``ahead``: weights are asked for before they are needed;
     ``pixels_first``: all panels of two tiles, then the next two, so that what is written lies together; otherwise all
-    tiles with a panel, then the next; ``product``: the instruction.
+    tiles with a panel, then the next; ``lines``: cache lines of the next panel every step asks for, ``product``: the
+    instruction.
     """
 
     rows: int
     words: int
     ahead: bool
     pixels_first: bool
+    lines: int
     product: str
 
     @property
@@ -54,8 +56,6 @@ class Runs:
     count: Index
     steps: Index
     offsets: Value | None
-    ahead: bool = False
-    """Whether weights are asked for before they are needed."""
 
 
 def configure(e: Emitter, config: Value) -> None:
@@ -86,36 +86,46 @@ class Sums:
         return I32 if self.tiles.is_integer else F32
 
     def compute(
-        self, e: Emitter, pixels: Sequence[Value], pitch: Value, weights: Value, start: Value, runs: Runs, vectors: int
+        self,
+        e: Emitter,
+        pixels: Sequence[Value],
+        pitch: Value,
+        weights: Sequence[Value],
+        start: Value,
+        runs: Runs,
+        vectors: int,
     ) -> None:
         """``pixels`` point to the first row of each tile, rows are ``pitch`` words apart; ``start`` points to what the
-        sums of every row begin with."""
+        sums of every row begin with; ``weights`` to those used and, with ``lines``, to those asked for."""
         count, words = len(pixels), self.tiles.words
         for i in range(count):
             for v in range(vectors):
                 _move(e, "loadd", SUMS[2 * i + v], e.at(start, v * SIDE), 0)
 
-        def step(at: Value, offset: Index) -> Value:
+        def step(offset: Index, at: Value, *coming: Value) -> list[Value]:
             for v in range(vectors):
                 _move(e, "loadd", WEIGHTS[v], e.at(at, v * words * SIDE), ROW_BYTES)
-                if runs.ahead:
+                if self.tiles.ahead:
                     for line in range(words):
                         e.prefetch(at, AHEAD + (v * words + line) * SIDE)
+            for later in coming:
+                for line in range(self.tiles.lines):
+                    e.prefetch(later, line * SIDE, near=False)
             for i, pixel in enumerate(pixels):
                 _move(e, "loadd", PIXELS[i], e.at(pixel, offset), e.mul(pitch, 4))
                 for v in range(vectors):
                     numbers = [ir.Constant(I8, n) for n in (SUMS[2 * i + v], PIXELS[i], WEIGHTS[v])]
                     e.intrinsic(f"llvm.x86.{self.tiles.product}", ir.VoidType(), numbers)
-            return e.at(at, vectors * words * SIDE)
+            return [e.at(at, vectors * words * SIDE), *(e.at(later, self.tiles.lines * SIDE) for later in coming)]
 
-        def run(at: Value, shift: Index) -> Value:
-            return e.loop(runs.steps, lambda k, at: [step(at, e.add(e.mul(k, words), shift))], [at])[0]
+        def run(shift: Index, at: Sequence[Value]) -> list[Value]:
+            return e.loop(runs.steps, lambda k, *at: step(e.add(e.mul(k, words), shift), *at), at)
 
         if runs.offsets is None:
-            run(weights, 0)
+            run(0, weights)
         else:
             offsets = runs.offsets
-            e.loop(runs.count, lambda s, at: [run(at, e.integer(offsets, s))], [weights])
+            e.loop(runs.count, lambda s, *at: run(e.integer(offsets, s), at), weights)
         for i in range(count):
             for v in range(vectors):
                 place = e.at(self.room, (i * self.tiles.rows * vectors + v) * SIDE)
@@ -215,7 +225,7 @@ def products(
     x, w, start = (e.floats(a[name]) for name in ("x", "w", "start"))
     head = room(e)
     sums, packed = Sums(tiles, _aligned(e, head)), e.at(head, room_bytes(tiles.rows) // 4)
-    runs = Runs(a["runs"], a["steps"], None if band is None else e.integers(a["run_offsets"]), tiles.ahead)
+    runs = Runs(a["runs"], a["steps"], None if band is None else e.integers(a["run_offsets"]))
     configure(e, a["config"])
 
     def tasks(number: Value, many: Value, wide: Value) -> None:
@@ -235,7 +245,9 @@ def products(
 
         def compute(panel: Value, vectors: int, few: int, first: Value, size: int) -> None:
             numbers = [e.add(first, i) for i in range(size)]
-            column, weights = e.mul(panel, 2 * SIDE), e.at(w, e.mul(panel, a["panel_words"]))
+            column, weights = e.mul(panel, 2 * SIDE), [e.at(w, e.mul(panel, a["panel_words"]))]
+            if tiles.lines:
+                weights.append(share(weights[0], first))
             pointers = [stretch.pointer(n) for n in numbers]
             sums.compute(e, pointers, a["pitch"], weights, e.at(start, column), runs, vectors)
             for i, tile in enumerate(numbers):
@@ -249,6 +261,12 @@ def products(
                     stretch.result(tile, r, write)
 
                 e.loop(tiles.rows, row)
+
+        def share(weights: Value, first: Value) -> Value:
+            """What two tiles ask for of the next panel; later ones repeat the last share."""
+            number = e.smaller(e.b.lshr(first, e.i(1)), -(-2 * tiles.words // tiles.lines) - 1)
+            words = e.mul(a["runs"], a["steps"], tiles.lines * SIDE)
+            return e.at(weights, e.add(a["panel_words"], e.mul(number, words)))
 
         def by_tiles(body: Callable[[Value, int], None]) -> None:
             even = e.b.and_(stretch.count, e.i(-2))

@@ -24,7 +24,7 @@ PRODUCTS = {True: "tdpbssd", False: "tdpbusd"}
 @emitted
 def rows(
     e: Emitter,
-    tile: tuple[int, int, bool, bool],
+    tile: tuple[int, int, bool, bool, int],
     last: tuple[int, int],
     source: str,
     signed: bool,
