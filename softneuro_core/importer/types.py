@@ -104,8 +104,9 @@ def _reason(error: Exception) -> str:
 
 def _by_rule(walk: Inference, layer: Layer, rule: Any) -> list[Value | None]:
     try:
-        return [Value("", dtype, tuple(shape)) for dtype, shape in rule(layer)]
-    except ModelError:
+        return [Value("", dtype, None if shape is None else tuple(shape)) for dtype, shape in rule(layer)]
+    except ModelError as error:
+        error.file = error.file or walk.graph.name
         raise
     except Exception as error:  # a plugin's rule may raise anything
         raise ModelError(f"{layer.op}: {_reason(error)}", file=walk.graph.name, layer=layer.name) from error

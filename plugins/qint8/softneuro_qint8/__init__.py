@@ -6,12 +6,28 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from softneuro_core.hookspecs import hookimpl
+from softneuro_core.operators import Operator
+from softneuro_core.passes import Pass
 from softneuro_core.routine import Adapter, Routine
 
 if TYPE_CHECKING:
     from softneuro_core.testing.case import Case
 
 __version__ = "0.1.0"
+
+
+@hookimpl
+def softneuro_layers() -> Iterable[Operator]:
+    from softneuro_qint8 import contrib
+
+    return contrib.operators()
+
+
+@hookimpl
+def softneuro_passes() -> Iterable[Pass]:
+    from softneuro_qint8 import contrib
+
+    return [contrib.written_out()]
 
 
 @hookimpl
