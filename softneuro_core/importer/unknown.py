@@ -19,8 +19,10 @@ REMOVED = frozenset(
 )
 """Experimental operators ONNX once had and removed in 1.4 to 1.5."""
 
-HELPFUL_PLUGINS = {"com.microsoft": "softneuro-qint8", "com.microsoft.nchwc": "softneuro-qint8"}
+HELPFUL_PLUGINS = {"com.microsoft": "softneuro-qint8"}
 """Domain -> the distribution that defines operators of it."""
+OWN_LAYOUT = "com.microsoft.nchwc"
+"""Of operators onnxruntime makes for itself when it saves a file at its highest optimisation level."""
 
 
 def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
@@ -50,8 +52,7 @@ def check_operators(
             continue
         if schema_of(node.op_type, opsets.get(domain, 1), domain) is None:
             missing[name] = _why(node.op_type, domain, opsets.get(domain, 1))
-            if domain in HELPFUL_PLUGINS:
-                remedies.add(f"the plugin {HELPFUL_PLUGINS[domain]} may help")
+            remedies.update(_remedies(domain, operators))
     if missing:
         found = ", ".join(name + why for name, why in sorted(missing.items()))
         raise UnsupportedOperatorError(
@@ -59,6 +60,15 @@ def check_operators(
             file=file,
             remedy="; ".join(sorted(remedies)) or "install a plugin that defines them, or export the model anew",
         )
+
+
+def _remedies(domain: str, operators: Mapping[str, Operator]) -> Iterator[str]:
+    if domain == OWN_LAYOUT:
+        yield "let onnxruntime save the file at optimisation level ORT_ENABLE_EXTENDED, or take the one it was made from"
+    elif domain in HELPFUL_PLUGINS and any(o.domain == domain for o in operators.values()):
+        yield f"{HELPFUL_PLUGINS[domain]} is loaded and does not define these: export the model without them"
+    elif domain in HELPFUL_PLUGINS:
+        yield f"the plugin {HELPFUL_PLUGINS[domain]} may help: install it, or enable it again"
 
 
 def _why(name: str, domain: str, version: int) -> str:

@@ -122,8 +122,8 @@ def is_near(found: float | None, wanted: float, dtype: DType) -> bool:
 
 
 def constant(name: str, array: np.ndarray, dtype: DType) -> Value:
-    """A new constant value."""
-    array = np.ascontiguousarray(array).astype(dtype.numpy, copy=False)
+    """A new constant value of the shape the array has (``np.ascontiguousarray`` would make vectors of scalars)."""
+    array = np.asarray(array, dtype.numpy, order="C")
     array.flags.writeable = False
     return Value(name, dtype, array.shape, array)
 

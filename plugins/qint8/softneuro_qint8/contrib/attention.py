@@ -7,6 +7,7 @@ by slices of the weights, which are cut once when a file is loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial, reduce
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -62,8 +63,8 @@ def _attention(w: Writer, project: Project) -> Sequence[Value]:
     scale = w.attrs["scale"] or 1 / np.sqrt(sizes[0] // heads)
     scores = w.add("MatMul", w.transposed(q, (0, 2, 1, 3)), w.transposed(k, (0, 2, 3, 1)))
     scores = w.add("Mul", scores, w.constant(np.float32(scale)))
-    for mask in (_mask(w), w.get("attention_bias")):
-        scores = scores if mask is None else w.add("Add", scores, mask)
+    if masks := list(_masks(w)):
+        scores = w.add("Add", scores, reduce(partial(w.add, "Add"), masks))
     mixed = w.add("MatMul", w.add("Softmax", scores, axis=-1), w.transposed(v, (0, 2, 1, 3)))
     return [w.add("Reshape", w.transposed(mixed, (0, 2, 1, 3)), w.integers((0, 0, sizes[2])))]
 
@@ -96,20 +97,22 @@ def _hidden_sizes(w: Writer) -> tuple[int, int, int]:
     return sizes
 
 
-def _mask(w: Writer) -> Value | None:
-    """What is added to the scores, by kind of mask; None for none."""
-    allowed, mask = [], w.get("mask_index")
+def _masks(w: Writer) -> Iterator[Value]:
+    """What is added to the scores. What is later has no part at all, not even in a row all of which is masked."""
+    mask = w.get("mask_index")
     if mask is not None:
-        allowed.append(_by_index(w, mask) if w.rank(mask) == 1 else _by_element(w, mask))
+        allowed = _by_index(w, mask) if w.rank(mask) == 1 else _by_element(w, mask)
+        yield _where_not(w, allowed, w.attrs["mask_filter_value"])
     if w.attrs["unidirectional"]:
         places = _places(w)
-        later = w.add("Unsqueeze", places, w.integers((1,)))
-        allowed.append(w.add("LessOrEqual", places, later))
-    added = None
-    for one in allowed:
-        filtered = w.add("Where", one, w.constant(np.float32(0)), w.constant(np.float32(w.attrs["mask_filter_value"])))
-        added = filtered if added is None else w.add("Add", added, filtered)
-    return added
+        allowed = w.add("LessOrEqual", places, w.add("Unsqueeze", places, w.integers((1,))))
+        yield _where_not(w, allowed, np.finfo(np.float32).min)
+    if (bias := w.get("attention_bias")) is not None:
+        yield bias
+
+
+def _where_not(w: Writer, allowed: Value, number: float) -> Value:
+    return w.add("Where", allowed, w.constant(np.float32(0)), w.constant(np.float32(number)))
 
 
 def _places(w: Writer) -> Value:
