@@ -34,11 +34,11 @@ def build_graph(read: ReadModel, operators: Mapping[str, Operator]) -> Graph:
     opsets = {_domain(o.domain): o.version for o in proto.opset_import} or {"": 1}
     functions = {(_domain(f.domain), f.name): f for f in proto.functions}
     kept = {key: f for key, f in functions.items() if wrapped_operator(*key) is None}
-    used = {_domain(node.domain) for node in all_nodes(proto.graph.node)}
+    domains = {_domain(node.domain) for node in all_nodes(proto.graph.node)}
     for operator in operators.values():
         if operator.function is not None:
             kept.setdefault((operator.domain, operator.name), operator.function)
-        if operator.domain in used:
+        if operator.domain in domains:
             opsets.setdefault(operator.domain, operator.version)
     check_operators(proto, opsets, kept, operators, read.name)
     builder = _Builder(read, opsets, kept)

@@ -64,7 +64,7 @@ def check_operators(
 
 def _remedies(domain: str, operators: Mapping[str, Operator]) -> Iterator[str]:
     if domain == OWN_LAYOUT:
-        yield "let onnxruntime save the file at optimisation level ORT_ENABLE_EXTENDED, or take the one it was made from"
+        yield "save the file at onnxruntime's level ORT_ENABLE_EXTENDED, or take the one it was made from"
     elif domain in HELPFUL_PLUGINS and any(o.domain == domain for o in operators.values()):
         yield f"{HELPFUL_PLUGINS[domain]} is loaded and does not define these: export the model without them"
     elif domain in HELPFUL_PLUGINS:

@@ -10,9 +10,9 @@ import onnx
 from onnx import helper
 
 from softneuro_core.errors import ModelError
-from softneuro_core.graph import Graph, Layer, Value
+from softneuro_core.graph import Dim, Graph, Layer, Value
 from softneuro_core.operators import Operator
-from softneuro_core.spec import DType
+from softneuro_core.spec import OBJECT, DType
 
 OPSET = 21
 
@@ -59,12 +59,17 @@ def _layer(
 ) -> Layer:
     operands = tuple(values[n] if n else None for n in node.input)
     attrs = {a.name: _attribute(a) for a in node.attribute}
-    draft = Layer(name, node.op_type, operands, (), attrs, node.domain, version)
+    drafts = tuple(Value(n, OBJECT, None) if n else None for n in node.output)
+    draft = Layer(name, node.op_type, operands, drafts, attrs, node.domain, version)
+    types: Sequence[tuple[DType, Sequence[Dim] | None]]
     if operator is not None and operator.shape_rule is not None:
-        types = [(dtype, tuple(shape)) for dtype, shape in operator.shape_rule(draft)]
+        types = operator.shape_rule(draft)
     else:
         types = _infer(node, operands, version, functions)
-    outputs = tuple(Value(n, dtype, shape) if n else None for n, (dtype, shape) in zip(node.output, types, strict=True))
+    outputs = tuple(
+        Value(n, dtype, None if shape is None else tuple(shape)) if n else None
+        for n, (dtype, shape) in zip(node.output, types, strict=True)
+    )
     return Layer(name, node.op_type, operands, outputs, attrs, node.domain, version)
 
 

@@ -54,7 +54,8 @@ def softneuro_adapters() -> Iterable[Adapter]:
 
 
 def softneuro_conformance_cases() -> list[Case]:
-    """Layers between grids; the kit's own cases have none."""
+    """Layers between grids, and operators of com.microsoft; the kit's own cases have neither."""
     from softneuro_qint8 import cases
+    from softneuro_qint8.contrib import cases as foreign
 
-    return list(cases.cases())
+    return [*cases.cases(), *foreign.cases()]

@@ -16,7 +16,7 @@ from softneuro_core.catalog import Catalog, load_plugins
 from softneuro_core.graph import Graph, Region, Value
 from softneuro_core.testing.case import Const
 
-DOMAIN = "com.microsoft"
+DOMAIN, REFERENCE = "com.microsoft", "cpu/reference"
 FLOAT_ERROR = 1e-5
 """Of the largest result: float sums in another order."""
 Operand = np.ndarray | Const | None
@@ -33,21 +33,29 @@ def made() -> Callable[..., onnx.ModelProto]:
 
 
 @pytest.fixture
-def agree(everything: Catalog) -> Callable[..., Graph]:
-    """A function of an operator's name, operands and attributes: checks all ways against onnxruntime; the graph."""
+def agree_on_file(everything: Catalog) -> Callable[..., Graph]:
+    """The same of a whole model and its inputs."""
     pytest.importorskip("onnxruntime")
 
-    def check(op: str, *operands: Operand, outputs: Sequence[str] = ("y0",), opset: int = 17, **attrs: Any) -> Graph:
-        model = one_node(op, *operands, outputs=outputs, opset=opset, **attrs)
-        feeds = {f"x{i}": o for i, o in enumerate(operands) if isinstance(o, np.ndarray)}
-        return agree_on_model(model, feeds, everything)
+    def check(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], error: float = FLOAT_ERROR) -> Graph:
+        return agree_on_model(model, feeds, everything, error=error)
 
     return check
 
 
-def one_node(
-    op: str, *operands: Operand, outputs: Sequence[str] = ("y0",), opset: int = 17, **attrs: Any
-) -> onnx.ModelProto:
+@pytest.fixture
+def agree(everything: Catalog) -> Callable[..., Graph]:
+    """A function of an operator's name, operands and attributes: checks all ways against onnxruntime; the graph."""
+    pytest.importorskip("onnxruntime")
+
+    def check(op: str, *operands: Operand, force: Sequence[str] = (), **options: Any) -> Graph:
+        feeds = {f"x{i}": o for i, o in enumerate(operands) if isinstance(o, np.ndarray)}
+        return agree_on_model(one_node(op, *operands, **options), feeds, everything, force)
+
+    return check
+
+
+def one_node(op: str, *operands: Operand, outputs: Sequence[str] = ("y0",), **attrs: Any) -> onnx.ModelProto:
     """A model of one operator; arrays are inputs, :class:`Const` initialisers, None is absent."""
     names = ["" if o is None else f"x{i}" for i, o in enumerate(operands)]
     arrays = {f"x{i}": o for i, o in enumerate(operands) if isinstance(o, np.ndarray)}
@@ -58,11 +66,8 @@ def one_node(
     outs = [helper.make_empty_tensor_value_info(n) for n in outputs if n]
     node = helper.make_node(op, names, list(outputs), name="it", domain=DOMAIN, **attrs)
     graph = helper.make_graph([node], "g", ins, outs, stored)
-    return helper.make_model(graph, opset_imports=_imports(opset), ir_version=10)
-
-
-def _imports(opset: int) -> list[onnx.OperatorSetIdProto]:
-    return [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, 1)]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def of_onnxruntime(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -76,17 +81,23 @@ def of_onnxruntime(model: onnx.ModelProto, feeds: Mapping[str, np.ndarray]) -> l
 
 
 def agree_on_model(
-    model: onnx.ModelProto, feeds: Mapping[str, np.ndarray], catalog: Catalog, steps: int = 1, error: float = FLOAT_ERROR
+    model: onnx.ModelProto,
+    feeds: Mapping[str, np.ndarray],
+    catalog: Catalog,
+    force: Sequence[str] = (),
+    error: float = FLOAT_ERROR,
 ) -> Graph:
-    """Checks the reference of the layers as they stand, of those they are written as, and the best plan."""
+    """Checks the reference of the layers as they stand, of those they are written as, and the best plan; what is
+    forced must be in it."""
     wanted = of_onnxruntime(model, feeds)
-    _compare(wanted, _layer_by_layer(sn.load(model, catalog=catalog, passes=False), feeds, catalog), steps, error)
+    _compare(wanted, _layer_by_layer(sn.load(model, catalog=catalog, passes=False), feeds, catalog), error)
     graph = sn.load(model, catalog=catalog)
     assert not [layer for layer in graph.layers if layer.domain == DOMAIN]
-    for force in ("cpu/reference", ()):
-        plan = sn.tune(graph, threads=1, budget_s=0, catalog=catalog, force=force)
+    for forced in ((REFERENCE,), force):
+        plan = sn.tune(graph, threads=1, budget_s=0, catalog=catalog, force=forced)
+        assert {name.partition("@")[0] for name in forced} <= {step.routine for step in plan.kernel_steps}
         found = sn.Session(graph, plan, catalog=catalog).run(dict(feeds))
-        _compare(wanted, [found[v.name] for v in graph.outputs], steps, error)
+        _compare(wanted, [found[v.name] for v in graph.outputs], error)
     return graph
 
 
@@ -99,11 +110,11 @@ def _layer_by_layer(graph: Graph, feeds: Mapping[str, np.ndarray], catalog: Cata
     return [known[v] for v in graph.outputs]
 
 
-def _compare(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray], steps: int, error: float) -> None:
+def _compare(wanted: Sequence[np.ndarray], found: Sequence[np.ndarray], error: float) -> None:
     for one, other in zip(wanted, found, strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
         if one.dtype.kind in "iu":
-            assert np.abs(one.astype(np.int64) - other.astype(np.int64)).max(initial=0) <= steps
+            assert np.abs(one.astype(np.int64) - other.astype(np.int64)).max(initial=0) <= 1
         else:
             bound = error * max(1.0, float(np.abs(one).max(initial=0)))
             np.testing.assert_allclose(other, one, rtol=0, atol=bound)

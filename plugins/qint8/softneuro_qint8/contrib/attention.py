@@ -126,7 +126,9 @@ def _by_index(w: Writer, mask: Value) -> Value:
     if not isinstance(count, int) or not isinstance(batch, int):
         w.unsupported("a mask_index by position whose length is not known", "fix the input shapes (--shape)")
     if count not in (batch, 2 * batch):
-        w.unsupported(f"a mask_index of {count} positions for a batch of {batch}", f"{batch} or {2 * batch}; {NO_FUSION}")
+        w.unsupported(
+            f"a mask_index of {count} positions for a batch of {batch}", f"{batch} or {2 * batch}; {NO_FUSION}"
+        )
     places = _places(w)
     ends = w.add("Reshape", w.add("Cast", mask, to=7), w.integers((count // batch, batch, 1, 1, 1)))
     inside = w.add("Less", places, w.add("Gather", ends, w.constant(np.int64(0))))

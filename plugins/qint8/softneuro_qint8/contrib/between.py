@@ -30,7 +30,9 @@ def spellings() -> Iterator[Spelling]:
     yield Spelling("QLinearReduceMean", Signature(ONE, {"axes": tuple, "keepdims": int}), partial(_unary, _mean))
     yield Spelling("QLinearSoftmax", Signature(SOFTMAX, {"axis": -1, "opset": int}), partial(_unary, _softmax))
     last = {"channels_last": 0}
-    yield Spelling("QLinearGlobalAveragePool", Signature(POOLED, last), partial(_unary, partial(_same, "GlobalAveragePool")))
+    yield Spelling(
+        "QLinearGlobalAveragePool", Signature(POOLED, last), partial(_unary, partial(_same, "GlobalAveragePool"))
+    )
     window = {"kernel_shape": tuple, "auto_pad": "NOTSET", "ceil_mode": 0, "count_include_pad": 0}
     window |= {"pads": (), "strides": ()}
     yield Spelling("QLinearAveragePool", Signature(ONE, window | last), partial(_unary, partial(_same, "AveragePool")))
@@ -93,10 +95,13 @@ def _concat(w: Writer) -> Sequence[Value]:
         w.refuse(f"takes scale, zero point and three inputs for each part, not {len(w.layer.inputs)} inputs")
     parts = []
     for x, scale, zero in zip(*(rest[i::3] for i in range(3)), strict=True):
-        if x is None or scale is None:
-            w.refuse("a part or its scale is absent")
+        assert x is not None and scale is not None  # the signature says so
         parts.append(w.real(x, scale, zero))
-    return [w.stored(w.add("Concat", *parts, axis=w.attrs["axis"]), w["Y_scale"], w["Y_zero_point"], w["Y_zero_point"].dtype)]
+    return [
+        w.stored(
+            w.add("Concat", *parts, axis=w.attrs["axis"]), w["Y_scale"], w["Y_zero_point"], w["Y_zero_point"].dtype
+        )
+    ]
 
 
 def _nhwc_max_pool(w: Writer) -> Sequence[Value]:

@@ -26,9 +26,7 @@ MOST_ELEMENTS = 4096
 
 def operators(spellings: Mapping[str, Spelling]) -> list[Operator]:
     """Every spelling as an operator: its shapes are those of its layers, and so is what it computes."""
-    return [
-        Operator(DOMAIN, s.name, shape_rule=_shape_rule(s), reference=_reference(s)) for s in spellings.values()
-    ]
+    return [Operator(DOMAIN, s.name, shape_rule=_shape_rule(s), reference=_reference(s)) for s in spellings.values()]
 
 
 def written_out(graph: Graph, spellings: Mapping[str, Spelling]) -> Graph:

@@ -126,4 +126,3 @@ def same_type(layer: Layer, found: DType, wanted: DType, name: str) -> None:
     """Raises :class:`ModelError` unless ``found`` is the type an operand must share with another."""
     if OBJECT not in (found, wanted) and found is not wanted:
         refuse(layer, f"input {name} is {found}, it must be {wanted} as what it belongs to")
-

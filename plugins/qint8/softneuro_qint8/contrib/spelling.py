@@ -1,4 +1,4 @@
-"""An operator of com.microsoft as the ONNX layers it means: the one description that shapes, reference and pass share."""
+"""An operator of com.microsoft as the ONNX layers it means: what its shapes, its reference and the pass follow from."""
 
 from __future__ import annotations
 
@@ -184,4 +184,3 @@ class Writer:
             name = self.layer.name if made[0] in layer.outputs else layer.name
             layers.append(replace(layer, name=name, inputs=inputs, outputs=outputs))
         return layers
-
