@@ -22,6 +22,13 @@ LAST_STEP = 1.01 / 256
 SHAPE = (2, 3, 12, 12)
 
 
+Kinds = tuple[str, str, bool]
+"""Type of activations, type of weights, whether weights are rounded by channel."""
+KINDS = pytest.mark.parametrize(
+    "kinds", [("QUInt8", "QInt8", True), ("QUInt8", "QUInt8", False), ("QInt8", "QInt8", True)]
+)
+
+
 class Drawn:
     """Weights of a network under construction, by name."""
 
@@ -86,7 +93,8 @@ class Reader:
         return next(self.left, None)
 
 
-def quantised(folder: Path, form: str, activations: str, weights: str, per_channel: bool) -> Path:
+def quantised(folder: Path, form: str, types: Kinds) -> Path:
+    activations, weights, per_channel = types
     quantization = pytest.importorskip("onnxruntime.quantization")
     kinds = quantization.QuantType
     source, made = folder / "float.onnx", folder / f"{form}.onnx"
@@ -118,16 +126,12 @@ def foreign(model: onnx.ModelProto) -> set[str]:
     return {n.op_type for n in model.graph.node if n.domain == "com.microsoft"}
 
 
-KINDS = pytest.mark.parametrize(
-    "activations, weights, per_channel",
-    [("QUInt8", "QInt8", True), ("QUInt8", "QUInt8", False), ("QInt8", "QInt8", True)],
-)
 Agree = Callable[..., Graph]
 
 
 @KINDS
-def test_of_quantised_operators(agree_on_file: Agree, tmp_path: Path, **kinds: Any) -> None:
-    model = onnx.load(quantised(tmp_path, "QOperator", **kinds))
+def test_of_quantised_operators(agree_on_file: Agree, tmp_path: Path, kinds: Kinds) -> None:
+    model = onnx.load(quantised(tmp_path, "QOperator", kinds))
     names = "Add LeakyRelu AveragePool Sigmoid Mul Concat GlobalAveragePool Softmax"
     assert foreign(model) == {f"QLinear{name}" for name in names.split()} | {"QGemm"}
     agree_on_file(model, next(samples()), error=LAST_STEP)
@@ -135,15 +139,15 @@ def test_of_quantised_operators(agree_on_file: Agree, tmp_path: Path, **kinds: A
 
 @KINDS
 @pytest.mark.parametrize("level", ["ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"])
-def test_of_quantised_layers_then_optimised(agree_on_file: Agree, tmp_path: Path, level: str, **kinds: Any) -> None:
-    model = optimised(quantised(tmp_path, "QDQ", **kinds), level)
+def test_of_quantised_layers_then_optimised(agree_on_file: Agree, tmp_path: Path, level: str, kinds: Kinds) -> None:
+    model = optimised(quantised(tmp_path, "QDQ", kinds), level)
     assert {"QLinearLeakyRelu", "QGemm", "QLinearSoftmax"} <= foreign(model)
     agree_on_file(model, next(samples()), error=LAST_STEP)
 
 
 def test_of_quantised_operators_runs_in_integers(everything: Catalog, tmp_path: Path) -> None:
     """Every layer between grids has an integer routine, and a plan of them all is as near onnxruntime as any other."""
-    path = quantised(tmp_path, "QOperator", "QUInt8", "QInt8", True)
+    path = quantised(tmp_path, "QOperator", ("QUInt8", "QInt8", True))
     graph = sn.load(path, catalog=everything)
     force = ["cpu/qconv@Conv", "cpu/qadd@Add", "cpu/qmul@Mul", "cpu/qgemm@Gemm", "cpu/qmove@Concat"]
     force += ["cpu/qfunction@LeakyRelu", "cpu/qfunction@Sigmoid", "cpu/qpool@AveragePool"]
