@@ -55,6 +55,8 @@ $(VENV)/.stamp-demo: $(RECIPES) | $(VENV)/.stamp-python
 $(VENV)/.stamp-test: $(RECIPES) | $(VENV)/.stamp-python
 	$(SAY) 'installing the core, all plugins and the test tools (about two minutes)'
 	@$(PIP) -e '.[test,check,ilp]' $(PLUGINS:%=-e %)
+	$(SAY) 'installing onnxruntime: operators of com.microsoft mean what it computes'
+	@$(PIP) -e '.[oracle]' || echo '    not to be had here; tests against it will be skipped'
 	@touch $@
 
 $(VENV)/.stamp-python:
