@@ -29,7 +29,19 @@ MAX_LINES = 600
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "Words: what everything speaks of",
-        ("errors", "files", "mapped", "pages", "knobs", "progress", "versions", "spec", "graph", "operators"),
+        (
+            "errors",
+            "files",
+            "mapped",
+            "pages",
+            "knobs",
+            "progress",
+            "versions",
+            "spec",
+            "graph",
+            "operators",
+            "user_code",
+        ),
     ),
     (
         "Contracts: what plugins implement, and how they are found",
@@ -50,7 +62,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("From file to graph: import and passes", ("passes.*", "importer", "epilogue", "images")),
     (
         "Choice: candidates, the exact tuner, the plan",
-        ("tuner", "plan", "candidates", "estimate", "selection", "assembly"),
+        ("tuner", "bound", "plan", "candidates", "estimate", "selection", "assembly"),
     ),
     (
         "Execution: prepare, memory, bind, run",

@@ -79,7 +79,7 @@ def tune_bounded(
     """The fastest plan whose ``metric`` on ``samples`` is at most ``max_drop`` below the float plan's.
 
     ``graph`` carries grids (``calibration.apply.lay_grids``); samples are other data than they were found on. Raises
-    :class:`InputError` where there is nothing to choose from.
+    :class:`InputError` where there is nothing to choose from, or the metric cannot judge the float plan's outputs.
     """
     if any(layer.bodies for layer in graph.layers):
         raise InputError("control flow is not tuned within an accuracy bound", file=graph.name)
@@ -97,6 +97,7 @@ def tune_bounded(
         exact = select_plan(found, plain, task, {}, {})
         exact = settle_in_place(found, plain, task, exact, pricing) if task.measure else exact
         truth = outputs_of(graph, exact.plan, samples, task.catalog)
+        metric.score(truth, truth)  # what is wrong with it is told now, not after all the trials
         trial = Trial(found, prices, task, samples[:TRIAL_SAMPLES], truth[:TRIAL_SAMPLES])
         parts = parts_of(prices.kernels)
         noise = trial.noise_by_part(parts.values())

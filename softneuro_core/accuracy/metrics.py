@@ -1,9 +1,11 @@
-"""How good a model's outputs are on data: by labels, by agreement with the float model, or by the noise in them."""
+"""How good a model's outputs are on data: by labels, by agreement with the float model, by the noise in them, or by a
+function of the user's own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +16,8 @@ Outputs = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """``score`` takes the outputs of all samples and those of the float plan, and gives a number, larger is better,
-    1 at best. A drop is the float plan's score less a plan's."""
+    """``score`` takes the outputs of all samples and those of the float plan, and gives a number, larger is better;
+    1 is the best of those named here. A drop is the float plan's score less a plan's."""
 
     name: str
     score: Callable[[Sequence[Outputs], Sequence[Outputs]], float]
@@ -65,6 +67,33 @@ def by_labels(labels: np.ndarray) -> Metric:
         return float(np.mean(found == labels.reshape(-1)))
 
     return Metric("top1", score)
+
+
+def by_function(name: str, function: Callable[..., Any], labels: np.ndarray | None = None) -> Metric:
+    """The user's ``function(outputs, reference, labels)``, larger is better.
+
+    ``outputs`` and ``reference`` (the float plan's) map output names to arrays of all samples, joined along the first
+    axis (outputs without axes get one); ``labels`` is what was given with the data, or None. It returns a number, or
+    an array of one number for each sample, whose mean is the score: then what a plan loses is counted on the same
+    samples, pair by pair. Raises :class:`InputError` where the function raises or returns anything else, or NaN.
+    """
+
+    def score(made: Sequence[Outputs], exact: Sequence[Outputs]) -> float:
+        try:
+            found = np.asarray(function(_joined(made), _joined(exact), labels), np.float64)
+        except Exception as error:  # the user's own code
+            raise InputError(f"metric {name} failed: {type(error).__name__}: {error}") from error
+        if found.ndim > 1 or not found.size or not np.isfinite(found).all():
+            cause = f"metric {name} gave {found if found.size == 1 else f'an array of shape {found.shape}'}"
+            raise InputError(cause, remedy="return one finite number, or a vector of one for each sample")
+        return float(found.mean())
+
+    return Metric(name, score)
+
+
+def _joined(samples: Sequence[Outputs]) -> dict[str, np.ndarray]:
+    """All samples of each output in one array."""
+    return {name: np.concatenate([np.atleast_1d(s[name]) for s in samples]) for name in samples[0]}
 
 
 def _classes(outputs: Outputs) -> np.ndarray:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +11,11 @@ import numpy as np
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph, Value
 from softneuro_core.images import ImageSpec, image_tensor, is_picture
+from softneuro_core.user_code import FORMS as FUNCTIONS
+from softneuro_core.user_code import function_of
 
 Sample = Mapping[str, np.ndarray]
-FORMS = "a folder of pictures, a .npz or .npy of stacked inputs, or FILE.py:FUNCTION (or MODULE:FUNCTION)"
+FORMS = f"a folder of pictures, a .npz or .npy of stacked inputs, or {FUNCTIONS}"
 
 
 class Samples:
@@ -114,28 +113,10 @@ def _runs(value: Value, array: np.ndarray, path: Path) -> list[np.ndarray]:
 
 
 def _generated(graph: Graph, text: str, most: int | None) -> Samples:
-    place, _, name = text.rpartition(":")
-    function = getattr(_module(place), name, None)
-    if not callable(function):
-        raise InputError(f"{place} has no function {name!r}", remedy=f"give {FORMS}")
+    function = function_of(text)
 
     def samples() -> Iterator[Sample]:
         for made in function():
             yield made if isinstance(made, Mapping) else {_only_input(graph, "a plain array").name: np.asarray(made)}
 
     return Samples(samples, 0, most)
-
-
-def _module(place: str) -> Any:
-    """A module by name, or the one of a file."""
-    try:
-        if not place.endswith(".py"):
-            return importlib.import_module(place)
-        spec = importlib.util.spec_from_file_location(Path(place).stem, place)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(spec.name, module)
-        spec.loader.exec_module(module)
-        return module
-    except Exception as error:  # the user's own code
-        raise InputError(f"cannot be imported: {type(error).__name__}: {error}", file=place) from error

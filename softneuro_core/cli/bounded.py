@@ -11,7 +11,7 @@ import click
 import numpy as np
 
 from softneuro_core.accuracy.bounded import Bounded
-from softneuro_core.accuracy.metrics import METRICS, Metric, by_labels
+from softneuro_core.accuracy.metrics import METRICS, Metric, by_function, by_labels
 from softneuro_core.calibration.data import FORMS, read_samples
 from softneuro_core.cli import output
 from softneuro_core.errors import InputError
@@ -19,6 +19,8 @@ from softneuro_core.files import write_file
 from softneuro_core.graph import Graph
 from softneuro_core.report.bounded import as_data, front_table, layer_table
 from softneuro_core.report.front_svg import front_svg
+from softneuro_core.user_code import FORMS as FUNCTIONS
+from softneuro_core.user_code import function_of
 
 CHOICES = ("top1", *METRICS)
 
@@ -47,15 +49,20 @@ class BoundAsked:
 
     @property
     def drop(self) -> float:
-        """``1%`` or ``0.01``; raises :class:`InputError`."""
+        """``1%`` or ``0.01``; in the unit of a metric of the user's own it may be more. Raises :class:`InputError`."""
         text = (self.max_drop or "").strip()
         try:
             found = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
             found = -1.0
-        if not 0 <= found <= 1:
+        if not 0 <= found <= (float("inf") if self.is_own else 1):
             raise InputError(f"--max-drop {text!r} is no share", remedy="give 1% or 0.01")
         return found
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the metric is a function of the user's."""
+        return ":" in (self.metric or "")
 
     def samples(self, graph: Graph, image: str | None) -> list[dict[str, Any]]:
         assert self.data is not None
@@ -66,6 +73,10 @@ class BoundAsked:
         assert self.data is not None
         labels = _labels(Path(self.data))
         name = self.metric or ("agreement" if labels is None else "top1")
+        if self.is_own:
+            return by_function(name, function_of(name), labels)
+        if name not in CHOICES:
+            raise InputError(f"there is no metric {name!r}", remedy=f"one of {', '.join(CHOICES)}, or {FUNCTIONS}")
         if name != "top1":
             return METRICS[name]
         if labels is None:
@@ -84,7 +95,7 @@ def bound_options(command: Any) -> Any:
     """Adds the options to a command."""
     for option in (
         click.option("--pareto", "front", metavar="OUT", help="Write every plan tried: OUT.json or OUT.svg."),
-        click.option("--metric", type=click.Choice(CHOICES), help="What may drop.  [default: top1 with labels]"),
+        click.option("--metric", metavar="METRIC", help=f"What may drop: {', '.join(CHOICES)}, or {FUNCTIONS}."),
         click.option("--max-drop", "max_drop", metavar="SHARE", help="How far the metric may drop: 1% or 0.01."),
         click.option("--data", metavar="DATA", help=f"What to hold the bound on: {FORMS}."),
         click.option("--calibration", "ranges", metavar="RANGES", help="Let values be rounded: ranges to do it in."),

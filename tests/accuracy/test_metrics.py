@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
-from softneuro_core.accuracy.metrics import METRICS, by_labels, noise_of
+from softneuro_core.accuracy.metrics import METRICS, by_function, by_labels, noise_of
 from softneuro_core.errors import InputError
 
 
@@ -42,3 +45,31 @@ def test_noise_is_a_ratio_of_powers_and_of_the_worst_output() -> None:
     assert noise_of(EXACT, EXACT) == 0.0
     assert noise_of(outputs([np.inf, 0, 0], [0, 0, 0]), EXACT) == float("inf")
     assert noise_of(EXACT, outputs([0, 0, 0], [0, 0, 0])) == float("inf")
+
+
+def test_a_function_of_the_user_sees_all_samples_and_may_score_each() -> None:
+    def closeness(made: Any, exact: Any, labels: Any) -> Any:
+        assert made["y"].shape == exact["y"].shape == (2, 3) and labels.tolist() == [2, 1]
+        return -np.abs(made["y"] - exact["y"]).max(axis=1)
+
+    metric = by_function("mine", closeness, np.array([2, 1]))
+    assert metric.drop(outputs([1, 2, 4], [3, 2, 1.5]), EXACT) == 0.75
+    assert by_function("mine", lambda made, exact, labels: made["y"].sum()).score(EXACT, EXACT) == 12.0
+    scalars = [{"y": np.float32(n)} for n in (1, 2)]
+    assert by_function("mine", lambda made, exact, labels: made["y"]).score(scalars, scalars) == 1.5
+
+
+@pytest.mark.parametrize(
+    "function, what",
+    [
+        (lambda made, exact, labels: made["z"], "metric mine failed: KeyError: 'z'"),
+        (lambda made: 1.0, "metric mine failed: TypeError"),
+        (lambda made, exact, labels: "good", "metric mine failed: ValueError"),
+        (lambda made, exact, labels: None, "metric mine gave nan"),
+        (lambda made, exact, labels: float("nan"), "metric mine gave nan"),
+        (lambda made, exact, labels: made["y"], r"metric mine gave an array of shape \(2, 3\)"),
+    ],
+)
+def test_a_function_that_gives_no_score_is_told(function: Callable[..., Any], what: str) -> None:
+    with pytest.raises(InputError, match=what):
+        by_function("mine", function).score(EXACT, EXACT)

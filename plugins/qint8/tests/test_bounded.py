@@ -141,6 +141,26 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert (tmp_path / "front.svg").read_text().count("<circle") == len(told["front"])
 
 
+def test_a_metric_of_the_users_own(tmp_path: Path) -> None:
+    model, ranges, mine = tmp_path / "m.onnx", tmp_path / "r.json", tmp_path / "mine.py"
+    model.write_bytes(MODEL)
+    np.save(tmp_path / "seen.npy", DATA[:6, 0])
+    np.save(tmp_path / "unseen.npy", DATA[6:, 0])
+    mine.write_text(
+        "def closeness(outputs, reference, labels):\n"
+        "    return -100 * abs(outputs['y'] - reference['y']).max(axis=1)\n"
+        "def nothing(outputs, reference, labels):\n    return float('nan')\n"
+    )
+    assert run("calibrate", model, "--data", tmp_path / "seen.npy", "-o", ranges, "--threads", 1).exit_code == 0
+    bound = ("--calibration", ranges, "--data", tmp_path / "unseen.npy", "--max-drop", "50", "--threads", 1)
+    made = run("tune", model, *bound, "--metric", f"{mine}:closeness")
+    assert made.exit_code == 0 and "mine.py:closeness drops by" in made.output, made.output
+    for name, complaint in (("nothing", "gave nan"), ("absent", "no function 'absent'")):
+        assert complaint in run("tune", model, *bound, "--metric", f"{mine}:{name}").output
+    assert "cannot be imported" in run("tune", model, *bound, "--metric", "no.such:thing").output
+    assert "no metric 'top5'" in run("tune", model, *bound[:-3], "1%", "--metric", "top5").output
+
+
 @pytest.mark.parametrize(
     "options, complaint",
     [
