@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from softneuro_core.bound import Bound
 from softneuro_core.errors import PlanError
 from softneuro_core.files import write_file
 from softneuro_core.graph import Graph, Layer, Value
@@ -94,6 +95,8 @@ class Plan:
     ``whole_us`` the median and ``best_us`` the fastest of whole runs in the tuner's worker."""
     grids: Mapping[str, tuple[float, int, str]] = field(default_factory=dict)
     """Scale, zero point and integer dtype of real values the plan stores rounded: ``softneuro_core.grids``."""
+    bound: Bound | None = None
+    """What tuning within an accuracy bound found; None for a plan made without one."""
 
     @property
     def kernel_steps(self) -> tuple[KernelStep, ...]:
@@ -165,11 +168,25 @@ def _lines(plan: Plan, depth: int) -> Iterable[str]:
     if plan.grids:
         rows = [json.dumps({name: list(numbers)})[1:-1] for name, numbers in sorted(plan.grids.items())]
         yield f'{pad}"grids": ' + _block(rows, depth, "{}")
+    if plan.bound is not None:
+        yield f'{pad}"bound": ' + _block(list(_bound_lines(plan.bound, depth + 1)), depth, "{}")
     bodies = [
         json.dumps(key) + ": " + _block([x.strip() for x in _lines(body, depth + 2)], depth + 1, "{}")
         for key, body in sorted(plan.bodies.items())
     ]
     yield f'{pad}"bodies": ' + _block(bodies, depth, "{}")
+
+
+def _bound_lines(bound: Bound, depth: int) -> Iterable[str]:
+    """A line for each number, and one for each row of what has several."""
+    for key, held in bound.to_json().items():
+        if isinstance(held, dict):
+            rows = [f"{json.dumps(name)}: {json.dumps(row)}" for name, row in held.items()]
+            yield f"{json.dumps(key)}: " + _block(rows, depth, "{}")
+        elif isinstance(held, list):
+            yield f"{json.dumps(key)}: " + _block([json.dumps(row) for row in held], depth, "[]")
+        else:
+            yield f"{json.dumps(key)}: {json.dumps(held)}"
 
 
 def _block(lines: list[str], depth: int, brackets: str) -> str:
@@ -201,6 +218,7 @@ def _plan_from(data: dict[str, Any]) -> Plan:
         request=dict(data["request"]),
         predictions={str(k): float(v) for k, v in data["predictions"].items()},
         grids={str(k): (float(s), int(z), str(d)) for k, (s, z, d) in data.get("grids", {}).items()},
+        bound=Bound.from_json(data["bound"]) if "bound" in data else None,
     )
 
 

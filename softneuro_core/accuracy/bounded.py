@@ -10,9 +10,11 @@ from typing import Any
 from softneuro_core.accuracy.front import Corner, Front
 from softneuro_core.accuracy.metrics import Metric, Outputs, noise_of
 from softneuro_core.accuracy.trial import Part, Samples, Trial, outputs_of, parts_of, rounds
+from softneuro_core.bound import Bound, FrontPoint
 from softneuro_core.candidates import Request, enumerate_candidates
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph
+from softneuro_core.grids import grids_of
 from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
 from softneuro_core.profiling.in_place import InPlace
@@ -43,14 +45,27 @@ class Point:
     @property
     def rounded_layers(self) -> frozenset[str]:
         """Layers computed on grids."""
-        steps = self.tuned.plan.kernel_steps
-        return frozenset(n for s in steps if any(_is_integer(t) for t in s.outputs) for n in s.layers)
+        return rounded_layers(self.tuned.plan)
+
+    def as_kept(self, chosen: bool) -> FrontPoint:
+        """Without the plan itself."""
+        numbers = self.predicted_us, self.us, self.noise, self.seen_noise, self.drop
+        return FrontPoint(*numbers, len(self.rounded_layers), chosen)
+
+
+def rounded_layers(plan: Plan) -> frozenset[str]:
+    """Layers whose results a plan stores as integers."""
+    return frozenset(n for s in plan.kernel_steps if any(_is_integer(t) for t in s.outputs) for n in s.layers)
 
 
 @dataclass(frozen=True, slots=True)
 class Bounded:
-    """The plan chosen, all that were tried (the fastest first; the last rounds nothing), and the noise of each part."""
+    """The plan chosen, all that were tried (the fastest first; the last rounds nothing), and the noise of each part.
 
+    ``table`` is the fastest choice of all with every price it was made from: what other plans are explained by.
+    """
+
+    table: Tuned
     chosen: Point
     points: tuple[Point, ...]
     noise: Mapping[Part, float]
@@ -64,7 +79,23 @@ class Bounded:
         seen = (
             f"{self.metric} drops by {self.chosen.drop:.4g} on {self.samples} samples, {self.max_drop:.4g} are allowed"
         )
-        return replace(self.chosen.tuned, plan=self.chosen.tuned.plan.with_notes(seen))
+        plan = replace(self.chosen.tuned.plan, bound=self.record)
+        return replace(self.chosen.tuned, plan=plan.with_notes(seen))
+
+    @property
+    def record(self) -> Bound:
+        """What the plan keeps of it."""
+        graph, used = self.chosen.tuned.form.graph, self.chosen.tuned.plan.grids
+        ordered = [(sorted(part, key=graph.index.__getitem__), noise) for part, noise in self.noise.items()]
+        ordered.sort(key=lambda item: graph.index[item[0][0]])
+        return Bound(
+            self.metric,
+            self.max_drop,
+            self.samples,
+            tuple(p.as_kept(p is self.chosen) for p in self.points),
+            tuple((tuple(layer.name for layer in layers), noise) for layers, noise in ordered),
+            {name: numbers for name, numbers in grids_of(graph).items() if name not in used},
+        )
 
 
 def tune_bounded(
@@ -101,7 +132,8 @@ def tune_bounded(
         trial = Trial(found, prices, task, samples[:TRIAL_SAMPLES], truth[:TRIAL_SAMPLES])
         parts = parts_of(prices.kernels)
         noise = trial.noise_by_part(parts.values())
-        corners = [c for c in Front(trial, parts, noise).corners() if _rounds_any(c)]
+        every = Front(trial, parts, noise).corners()
+        corners = [c for c in every if _rounds_any(c)]
         points = [_seen(graph, c, samples, truth, metric, task, pricing) for c in corners]
         predictions = exact.plan.predictions
         own_us = predictions["isolated_us"], predictions.get("best_us", exact.plan.predicted_us)
@@ -110,7 +142,7 @@ def tune_bounded(
         again = in_turns(held, partial(pricing.run_in_place, again=True)) if task.measure else {}
     seen = [again.get(id(p), p) for p in (*points, own)]
     chosen = min((again.get(id(p), p) for p in held), key=lambda p: p.us)
-    return Bounded(chosen, tuple(seen), noise, metric.name, max_drop, len(samples))
+    return Bounded(every[0].tuned, chosen, tuple(seen), noise, metric.name, max_drop, len(samples))
 
 
 def in_turns(points: Sequence[Point], run: Callable[[Plan], InPlace | None]) -> dict[int, Point]:

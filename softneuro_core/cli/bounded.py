@@ -19,6 +19,7 @@ from softneuro_core.files import write_file
 from softneuro_core.graph import Graph
 from softneuro_core.report.bounded import as_data, front_table, layer_table
 from softneuro_core.report.front_svg import front_svg
+from softneuro_core.report.kept import bound_reasons
 from softneuro_core.user_code import FORMS as FUNCTIONS
 from softneuro_core.user_code import function_of
 
@@ -106,13 +107,15 @@ def bound_options(command: Any) -> Any:
 
 def show_bounded(found: Bounded) -> None:
     """The front and the noisiest layers."""
-    output.show(front_table(found))
+    reasons = bound_reasons(found.table, found.tuned.plan)
+    assert reasons is not None
+    output.show(front_table(reasons.bound))
     output.say()
-    output.show(layer_table(found))
+    output.show(layer_table(reasons))
     output.say()
 
 
 def write_front(found: Bounded, path: str) -> None:
     """As a picture where the name ends so, else as JSON."""
     picture = path.endswith(".svg")
-    write_file(path, front_svg(found) if picture else json.dumps(as_data(found), indent=1) + "\n")
+    write_file(path, front_svg(found.record) if picture else json.dumps(as_data(found), indent=1) + "\n")

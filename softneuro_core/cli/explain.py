@@ -8,6 +8,7 @@ from softneuro_core.candidates import Request
 from softneuro_core.catalog import load_plugins
 from softneuro_core.cli import options, output
 from softneuro_core.cli.models import fixed
+from softneuro_core.grids import restore_grids
 from softneuro_core.importer import load
 from softneuro_core.plan import Plan
 from softneuro_core.replay import check_plan
@@ -45,6 +46,8 @@ def command(
     if plan is not None:
         for note in check_plan(graph, plan, catalog):
             output.note(note)
+        if plan.bound is not None:  # what it keeps in float is explained, too
+            restore_grids(graph, plan.bound.grids_left)
     request = Request.from_json(plan.request) if plan else Request()
     tuned = tune_fully(graph, request, threads or (plan.threads if plan else None), budget_s=0, catalog=catalog)
     found = explain(tuned, plan)

@@ -137,7 +137,8 @@ def command(
         tuned.plan.save(out)
     if report_path:
         measured = _measure(tuned, graph, catalog, given)
-        write_report(report_path, tuned, catalog, measured=measured)
+        plan, table = (None, tuned) if found is None else (tuned.plan, found.table)
+        write_report(report_path, table, catalog, plan, measured)
     if found is not None and asked_bound.front:
         write_front(found, asked_bound.front)
     if as_json:

@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from math import log10
 from typing import Any
 
-from softneuro_core.accuracy.bounded import Bounded, Point
-from softneuro_core.accuracy.trial import Part
+from softneuro_core.accuracy.bounded import Bounded
+from softneuro_core.bound import Bound
+from softneuro_core.report.kept import BoundReasons, PartRow
 from softneuro_core.report.table import Table
 from softneuro_core.report.units import show_layers, show_us
 
 NOISIEST, WIDEST = 10, 64
 
 
-def front_table(found: Bounded) -> Table:
+def front_table(found: Bound) -> Table:
     """Every plan tried, the fastest prediction first; the chosen one is marked."""
     titles = ("", ">on grids", ">predicted", ">measured", ">noise of parts", ">noise seen", f">drop of {found.metric}")
     return Table.of(
@@ -22,36 +23,44 @@ def front_table(found: Bounded) -> Table:
     )
 
 
-def _front_rows(found: Bounded) -> Iterator[tuple[object, ...]]:
-    for point in found.points:
-        mark = "chosen" if point is found.chosen else "" if point.drop <= found.max_drop else "too lossy"
+def _front_rows(found: Bound) -> Iterator[tuple[object, ...]]:
+    for point in found.front:
+        mark = "chosen" if point.chosen else "" if point.drop <= found.max_drop else "too lossy"
         times = show_us(point.predicted_us), show_us(point.us)
-        yield (
-            mark,
-            len(point.rounded_layers),
-            *times,
-            decibels(point.noise),
-            decibels(point.seen_noise),
-            f"{point.drop:.4f}",
-        )
+        yield mark, point.rounded, *times, decibels(point.noise), decibels(point.seen_noise), f"{point.drop:.4f}"
 
 
-def layer_table(found: Bounded) -> Table:
+def layer_table(found: BoundReasons) -> Table:
     """The layers that make most noise on their grids, each alone, and whether the chosen plan rounds them."""
-    rounded = found.chosen.rounded_layers
-    noisiest = sorted(found.noise.items(), key=lambda item: -item[1])[:NOISIEST]
-    rows = [(_names(part), decibels(noise), _kept(part, rounded)) for part, noise in noisiest]
+    noisiest = sorted(found.parts, key=lambda part: -part.noise)[:NOISIEST]
+    rows = [(_names(part), decibels(part.noise), "integers" if part.is_rounded else "float") for part in noisiest]
     return Table.of(("layers", ">noise alone", "in the plan"), rows, "noisiest on their grids")
 
 
-def _names(part: Part) -> str:
+def kept_table(found: BoundReasons) -> Table:
+    """What rounding each layer kept in float would have cost: noise and time."""
+    rows = [(_names(part), decibels(part.noise), more(part)) for part in found.kept]
+    return Table.of(("layers", ">noise if rounded", ">whole plan then"), rows, "kept in float")
+
+
+def more(part: PartRow) -> str:
+    """What the whole plan would gain or lose by rounding the part as well."""
+    if part.more_us is None:
+        return "no plan"
+    return f"{'+' if part.more_us >= 0 else '-'}{show_us(abs(part.more_us))}"
+
+
+def others_line(found: BoundReasons) -> str:
+    """Layers there is nothing to choose for; empty where there are none."""
+    if not found.others:
+        return ""
+    return "no integer routine computes " + ", ".join(f"{op} x{count}" for op, count in found.others)
+
+
+def _names(part: PartRow) -> str:
     """The layers, only the ends of what converters call them at length."""
-    names = show_layers(sorted(layer.name for layer in part))
+    names = show_layers(part.layers)
     return names if len(names) <= WIDEST else "..." + names[3 - WIDEST :]
-
-
-def _kept(part: Part, rounded: frozenset[str]) -> str:
-    return "integers" if any(layer.name in rounded for layer in part) else "float"
 
 
 def decibels(noise: float) -> str:
@@ -60,23 +69,9 @@ def decibels(noise: float) -> str:
 
 
 def as_data(found: Bounded) -> dict[str, Any]:
-    """Everything, for machines."""
-    return {
-        "metric": found.metric,
-        "max_drop": found.max_drop,
-        "samples": found.samples,
-        "chosen": found.points.index(found.chosen),
-        "front": [_point(p) for p in found.points],
-        "noise": {"+".join(sorted(layer.name for layer in part)): noise for part, noise in found.noise.items()},
-    }
-
-
-def _point(point: Point) -> dict[str, Any]:
-    return {
-        "predicted_us": point.predicted_us,
-        "measured_us": point.us,
-        "noise": point.noise,
-        "noise_seen": point.seen_noise,
-        "drop": point.drop,
-        "rounded_layers": sorted(point.rounded_layers),
-    }
+    """Everything, for machines: what the plan keeps, and which layers every plan tried rounds."""
+    front = [
+        {**point, "rounded_layers": sorted(whole.rounded_layers)}
+        for point, whole in zip(found.record.to_json()["front"], found.points, strict=True)
+    ]
+    return {**found.record.to_json(), "front": front}

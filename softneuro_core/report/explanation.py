@@ -14,6 +14,7 @@ from softneuro_core.candidates import Candidate
 from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import AdapterStep, KernelStep, Plan
+from softneuro_core.report.kept import BoundReasons, bound_reasons
 from softneuro_core.selection import Formulation
 from softneuro_core.tuner import Selection
 from softneuro_core.tuner.explain import OptionRow
@@ -97,7 +98,8 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """A plan with its reasons. ``table_us`` is the plan's cost on the cost table explained (None if a step is not in
-    it), ``best_us`` the optimum there; ``bodies`` explains the control-flow bodies it runs, by ``layer.attribute``."""
+    it), ``best_us`` the optimum there, whatever it rounds; ``bodies`` explains the control-flow bodies it runs, by
+    ``layer.attribute``; ``bound`` is what was rounded and why, of a plan made within an accuracy bound."""
 
     model: str
     threads: int
@@ -112,6 +114,7 @@ class Explanation:
     notes: tuple[str, ...]
     problems: Mapping[str, str]
     bodies: Mapping[str, Explanation]
+    bound: BoundReasons | None = None
 
     @property
     def conversions_us(self) -> float:
@@ -170,6 +173,7 @@ def explain(tuned: Tuned, plan: Plan | None = None) -> Explanation:
         notes=shown.notes,
         problems=dict(tuned.problems),
         bodies={key: explain(tuned.bodies[key], plan and plan.bodies.get(key)) for key in _bodies_run(tuned, shown)},
+        bound=bound_reasons(tuned, shown),
     )
 
 

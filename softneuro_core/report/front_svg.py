@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from softneuro_core.accuracy.bounded import Bounded, Point
+from softneuro_core.bound import Bound, FrontPoint
 from softneuro_core.report.bounded import decibels
 from softneuro_core.report.units import show_us
 
@@ -12,11 +12,11 @@ WIDTH, HEIGHT, MARGIN = 640, 360, 56
 COLOURS = {"chosen": "#0a7d4f", "kept": "#3b6fb6", "too lossy": "#c2452d"}
 
 
-def front_svg(found: Bounded) -> str:
+def front_svg(found: Bound) -> str:
     """Measured time and drop of every plan tried, with the bound as a line; titles tell the rest."""
-    most_us = max(p.us for p in found.points) * 1.05
-    most_drop = max(*(p.drop for p in found.points), found.max_drop, 1e-9) * 1.1
-    least_drop = min(0.0, *(p.drop for p in found.points))
+    most_us = max(p.us for p in found.front) * 1.05
+    most_drop = max(*(p.drop for p in found.front), found.max_drop, 1e-9) * 1.1
+    least_drop = min(0.0, *(p.drop for p in found.front))
 
     def place(us: float, drop: float) -> tuple[float, float]:
         x = MARGIN + (WIDTH - 2 * MARGIN) * us / most_us
@@ -34,9 +34,9 @@ def front_svg(found: Bounded) -> str:
         f'<text x="{WIDTH / 2}" y="{HEIGHT - 14}" text-anchor="middle">time of a run (to {show_us(most_us)})</text>',
         f'<text x="14" y="{MARGIN - 20}">drop of {escape(found.metric)} (to {most_drop:.3g})</text>',
     ]
-    for point in found.points:
+    for point in found.front:
         x, y = place(point.us, point.drop)
-        kind = "chosen" if point is found.chosen else "kept" if point.drop <= found.max_drop else "too lossy"
+        kind = "chosen" if point.chosen else "kept" if point.drop <= found.max_drop else "too lossy"
         radius = 7 if kind == "chosen" else 4
         title = escape(_title(point, kind))
         parts.append(
@@ -45,6 +45,6 @@ def front_svg(found: Bounded) -> str:
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _title(point: Point, kind: str) -> str:
-    layers = f"{len(point.rounded_layers)} layers on grids"
+def _title(point: FrontPoint, kind: str) -> str:
+    layers = f"{point.rounded} layers on grids"
     return f"{show_us(point.us)}, drop {point.drop:.4f}, noise {decibels(point.seen_noise)}, {layers}: {kind}"

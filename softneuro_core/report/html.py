@@ -16,6 +16,7 @@ from softneuro_core.graph import Graph
 from softneuro_core.plan import Plan
 from softneuro_core.program import prepare
 from softneuro_core.report import sections
+from softneuro_core.report.bounded_section import bounded_section
 from softneuro_core.report.explanation import Explanation, explain
 from softneuro_core.report.memory_picture import ArenaPicture, memory_picture
 from softneuro_core.session import StepTime
@@ -54,6 +55,7 @@ def report_page(tuned: Tuned, catalog: Catalog, plan: Plan | None = None, measur
     parts = [
         sections.header(found, shown),
         sections.tiles(found, shown, measured.whole if measured else None),
+        bounded_section(found.bound),
         sections.operators_section(found),
         sections.plan_section(graph, shown, found, steps, "The plan"),
         sections.alternatives_section(found, "Alternatives"),

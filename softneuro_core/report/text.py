@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.report.explanation import REFERENCE, Alternative, Explanation, Row
+from softneuro_core.report.bounded import front_table, kept_table, others_line
 from softneuro_core.report.table import Table
 from softneuro_core.report.units import show_layers, show_us
 
@@ -22,7 +23,7 @@ def explanation_text(found: Explanation, layer: str | None = None, limit: int = 
     for row in found.rows_of(layer):
         lines += [*_row_lines(found, row, limit), ""]
     if not layer:
-        lines += _tail(found)
+        lines += [*_bound_lines(found), *_tail(found)]
     for key, body in found.bodies.items():
         if not layer:
             lines += ["", f"body {key}", *("  " + line for line in explanation_text(body, None, limit).splitlines())]
@@ -41,6 +42,8 @@ def _head(found: Explanation) -> Iterator[str]:
 
 def _against_best(found: Explanation) -> str:
     assert found.table_us is not None
+    if found.bound is not None:
+        return f"; {show_us(found.best_us)} is the least there, whatever it rounds"
     if found.table_us <= found.best_us * (1 + 1e-9):
         return " (no plan is faster)" if found.certificate.get("exact") else ""
     if "in_situ_us" in found.predictions:
@@ -73,6 +76,20 @@ def certificate_line(certificate: object) -> str:
         return f"certificate: proven {claim} for the cost table ({how})"
     gap, bound = float(certificate.get("gap", 0.0)), float(certificate.get("lower_bound_us", 0.0))
     return f"certificate: at most {gap:.2%} from the optimum, lower bound {show_us(bound)} ({how})"
+
+
+def _bound_lines(found: Explanation) -> Iterator[str]:
+    """The plans tried and the layers kept in float, of a plan made within an accuracy bound."""
+    if (reasons := found.bound) is None:
+        return
+    yield from front_table(reasons.bound).text().splitlines()
+    yield ""
+    if reasons.kept:
+        yield from kept_table(reasons).text().splitlines()
+    else:
+        yield "kept in float: nothing that could be rounded"
+    yield from filter(None, [others_line(reasons)])
+    yield ""
 
 
 def _row_lines(found: Explanation, row: Row, limit: int) -> Iterator[str]:

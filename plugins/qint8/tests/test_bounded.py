@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +15,15 @@ from onnx import TensorProto, helper, numpy_helper
 import softneuro_core as sn
 from softneuro_core.accuracy.bounded import Bounded, tune_bounded
 from softneuro_core.accuracy.metrics import METRICS
-from softneuro_core.accuracy.trial import outputs_of
+from softneuro_core.accuracy.trial import outputs_of, rounds
 from softneuro_core.calibration.apply import lay_grids
 from softneuro_core.calibration.collect import calibrate
-from softneuro_core.candidates import Request
+from softneuro_core.candidates import Candidate, Request
 from softneuro_core.catalog import load_plugins
 from softneuro_core.cli.root import cli
 from softneuro_core.costs import CostDatabase
 from softneuro_core.graph import Graph
+from softneuro_core.report.kept import bound_reasons
 from softneuro_core.tuning import task_of
 
 CATALOG = load_plugins()
@@ -121,6 +123,37 @@ def test_a_bound_of_nothing_keeps_float(database: CostDatabase) -> None:
     assert not found.chosen.rounded_layers and not found.tuned.plan.grids
 
 
+def test_what_is_kept_in_float_says_what_it_would_have_cost(database: CostDatabase, loose: Bounded) -> None:
+    found = tuned(database, 0.0)
+    plan = sn.Plan.from_json(found.tuned.plan.to_json())
+    assert plan.bound == found.record and not plan.grids and plan.bound.grids_left
+    reasons = bound_reasons(found.table, plan)
+    assert reasons is not None and len(reasons.kept) == len(found.noise) > 3
+    assert dict(reasons.others) == {"Flatten": 1}
+    form, noise = found.table.form, {frozenset(n.name for n in part): seen for part, seen in found.noise.items()}
+    exact = [i for i, c in enumerate(form.candidates) if not rounds(c)]
+    base = min(marginals_of(found, exact))
+    for part in reasons.kept:
+        mine = [i for i, c in enumerate(form.candidates) if rounds(c) and names(c) == set(part.layers)]
+        forced = marginals_of(found, [*exact, *mine])[len(exact) :]
+        assert part.noise == noise[frozenset(part.layers)] > 0
+        assert part.more_us is not None and part.more_us * 1000 == pytest.approx(min(forced) - base, abs=1)
+    rounding = replace(loose.points[0].tuned.plan, bound=loose.record)
+    left = bound_reasons(loose.table, rounding)
+    assert left is not None and "conv1" in {n for part in left.parts if part.is_rounded for n in part.layers}
+
+
+def names(candidate: Candidate) -> set[str]:
+    return {layer.name for layer in candidate.region.layers}
+
+
+def marginals_of(found: Bounded, kept: list[int]) -> list[int]:
+    """The best plan with each of these options, among them."""
+    problem = found.table.form.problem
+    some = replace(problem, options=tuple(problem.options[i] for i in kept))
+    return [m for m in found.table.tuner.min_marginals(some, found.table.tuner.select(some)) if m is not None]
+
+
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(cli, [str(a) for a in arguments])
 
@@ -134,6 +167,12 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     bound = ("--calibration", ranges, "--data", tmp_path / "unseen.npz", "--max-drop", "50%", "--metric", "signal")
     made = run("tune", model, *bound, "--threads", 1, "--pareto", front, "-o", tmp_path / "p.json")
     assert made.exit_code == 0, made.output
+    page = tmp_path / "page.html"
+    why = run("explain", model, "--plan", tmp_path / "p.json", "--html", page)
+    assert why.exit_code == 0, why.output
+    assert "plans tried on 6 samples" in why.stdout and "kept in float" in why.stdout
+    assert "no integer routine computes Flatten x1" in why.stdout
+    assert "Kept in float" in page.read_text() and page.read_text().count("<circle") > 1
     assert "drop of signal" in made.stdout and "noisiest on their grids" in made.stdout and "chosen" in made.stdout
     told = json.loads(front.read_text())
     assert told["samples"] == 6 and told["front"][-1]["rounded_layers"] == []
