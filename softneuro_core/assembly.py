@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
-from softneuro_core.candidates import Request
+from softneuro_core.candidates import Request, rounds
 from softneuro_core.catalog import Catalog
+from softneuro_core.changes import Changes
 from softneuro_core.graph import Graph
 from softneuro_core.grids import grids_of
 from softneuro_core.plan import AdapterStep, Plan, fingerprint
@@ -32,6 +34,7 @@ def assemble(
     clocks = {catalog.devices[n.partition("/")[0]].clock_name for n in names}
     notes = [f"{unmeasured} of {len(steps)} steps are unprofiled: their times are estimates"] if unmeasured else []
     notes += [f"times of the {clock} clock are simulated" for clock in sorted(clocks - {"wall"})]
+    notes += _told(form.graph.changes)
     return Plan(
         model=fingerprint(form.graph),
         shapes=shapes_of(form.graph),
@@ -54,7 +57,18 @@ def assemble(
         request=(request or Request()).to_json(),
         predictions={"isolated_us": selection.time_ns / 1000},
         grids=_grids_used(form, selection),
+        changes=replace(form.graph.changes, shifts=_shifts_used(form, selection)),
     )
+
+
+def _told(changes: Changes) -> Iterator[str]:
+    """What a reader of the plan should know of them."""
+    if changes.unrounded:
+        yield "rounding that the file asks for between layers may be left out (--allow-unrounded)"
+    if changes.equalised:
+        yield f"{len(changes.equalised)} pairs of layers are equalised: the float results are the file's"
+    if changes.per_tensor:
+        yield "weights are rounded on one grid a tensor, not one a channel"
 
 
 def _grids_used(form: Formulation, selection: Selection) -> dict[str, tuple[float, int, str]]:
@@ -67,6 +81,12 @@ def _grids_used(form: Formulation, selection: Selection) -> dict[str, tuple[floa
             if value.name in every and spec.dtype.name == every[value.name][2]:
                 used.add(value.name)
     return {name: every[name] for name in sorted(used)}
+
+
+def _shifts_used(form: Formulation, selection: Selection) -> dict[str, tuple[float, ...]]:
+    """Of the layers the plan computes on grids."""
+    rounded = {x.name for c in chosen_candidates(form, selection) if rounds(c) for x in c.region.layers}
+    return {name: numbers for name, numbers in form.graph.offsets.items() if name in rounded}
 
 
 def plan_bodies(graph: Graph, make: Callable[[Graph, str], Plan]) -> dict[str, Plan]:

@@ -15,6 +15,7 @@ from softneuro_core.descriptor import parse_all
 from softneuro_core.device import Target
 from softneuro_core.errors import InputError, PlanError, SelectionError
 from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.grids import is_laid
 from softneuro_core.routine import Adapter, Offer, Routine
 from softneuro_core.spec import DTYPES, OBJECT, DType, TensorSpec
 
@@ -206,6 +207,13 @@ def _lies_on(value: Value, dtype: DType) -> bool:
     """Whether the model itself puts a real value on a grid of these integers, so that storing them is no choice."""
     numbers = value.qparams
     return numbers is not None and numbers.on_grid and np.asarray(numbers.zero_point).dtype == dtype.numpy
+
+
+def rounds(candidate: Candidate) -> bool:
+    """Whether the candidate stores real values on grids the model does not put them on."""
+    region, offer = candidate.region, candidate.offer
+    pairs = zip(region.inputs + region.outputs, offer.inputs + offer.outputs, strict=True)
+    return any(is_laid(value) and not spec.dtype.is_float for value, spec in pairs)
 
 
 @cache

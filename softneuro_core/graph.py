@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from softneuro_core.changes import NOTHING, Changes
 from softneuro_core.errors import ModelError
 from softneuro_core.spec import OBJECT, DType, QParams, TensorSpec, host
 
@@ -129,6 +130,12 @@ class Graph:
     functions: Mapping[tuple[str, str], onnx.FunctionProto] = field(default_factory=dict)
     origin: Graph | None = None
     """The graph as imported, before shapes were fixed: what :func:`softneuro_core.load` specialises."""
+    changes: Changes = NOTHING
+    """What a user let be changed of it since."""
+    unchanged: Graph | None = None
+    """The graph before that."""
+    offsets: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Layer -> what a plan that rounds the layer is to add to each of its channels: ``Changes.shifts`` of that plan."""
 
     @cached_property
     def producers(self) -> dict[Value, Layer]:
@@ -187,6 +194,9 @@ class Graph:
             self.opsets,
             self.functions,
             origin or self.origin,
+            self.changes,
+            self.unchanged,
+            self.offsets,
         )
 
     def check(self) -> Graph:

@@ -51,25 +51,42 @@ def restore_grids(graph: Graph, grids: Grids) -> None:
             raise PlanError(cause, file=graph.name, remedy="load the model anew for a plan of another calibration")
         values[name].qparams = numbers
     if grids:
-        lay_weights(graph)
+        lay_weights(graph, graph.changes.per_tensor)
 
 
 def _same(one: QParams, other: QParams) -> bool:
     return bool(np.array_equal(one.scale, other.scale) and np.array_equal(one.zero_point, other.zero_point))
 
 
-def lay_weights(graph: Graph) -> None:
-    """8-bit grids over constant weights of Conv, Gemm and MatMul, one for each output channel."""
+def lay_weights(graph: Graph, per_tensor: bool = False) -> None:
+    """8-bit grids over constant weights of Conv, Gemm and MatMul: one for each output channel, or one for all.
+
+    Raises :class:`PlanError` where they already lie on grids of the other kind.
+    """
     for layer in graph.layers:
-        axis = _channel_axis(layer)
-        weights = layer.inputs[1] if axis is not None else None
-        if axis is None or weights is None or weights.data is None or weights.qparams is not None:
+        grid = weight_grid(layer, per_tensor)
+        if grid is None:
             continue
-        if weights.dtype is FLOAT32 and weights.size:
-            others = tuple(a for a in range(weights.data.ndim) if a != axis)
-            largest = np.maximum(weights.data.max(axis=others), -weights.data.min(axis=others)).astype(np.float32)
-            scale = np.where(largest > 0, largest / MOST_WEIGHT, 1.0).astype(np.float32)
-            weights.qparams = QParams(scale, np.zeros(scale.shape, np.int8), axis)
+        weights = layer.inputs[1]
+        assert weights is not None
+        if weights.qparams is not None and (weights.qparams.axis is None) != per_tensor:
+            cause = f"weights {weights.name!r} already lie on grids of another kind, by tensor or by channel"
+            raise PlanError(cause, file=graph.name, remedy="load the model anew for a plan of another calibration")
+        weights.qparams = weights.qparams or grid
+
+
+def weight_grid(layer: Layer, per_tensor: bool) -> QParams | None:
+    """The grid of a layer's constant weights; None where it has none of float32, or the model itself has one."""
+    axis = _channel_axis(layer)
+    weights = layer.inputs[1] if axis is not None else None
+    if weights is None or weights.data is None or weights.dtype is not FLOAT32 or not weights.size:
+        return None
+    if weights.qparams is not None and not is_laid(weights):
+        return None
+    others = tuple(a for a in range(weights.data.ndim) if a != axis or per_tensor)
+    largest = np.maximum(weights.data.max(axis=others), -weights.data.min(axis=others)).astype(np.float32)
+    scale = np.where(largest > 0, largest / MOST_WEIGHT, 1.0).astype(np.float32)
+    return QParams(scale, np.zeros(scale.shape, np.int8), None if per_tensor else axis)
 
 
 def _channel_axis(layer: Layer) -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from softneuro_core.bound import Bound
+from softneuro_core.changes import NOTHING, Changes
 from softneuro_core.errors import PlanError
 from softneuro_core.files import write_file
 from softneuro_core.graph import Graph, Layer, Value
@@ -95,6 +96,8 @@ class Plan:
     ``whole_us`` the median and ``best_us`` the fastest of whole runs in the tuner's worker."""
     grids: Mapping[str, tuple[float, int, str]] = field(default_factory=dict)
     """Scale, zero point and integer dtype of real values the plan stores rounded: ``softneuro_core.grids``."""
+    changes: Changes = NOTHING
+    """What it computes otherwise than the file says: :func:`softneuro_core.passes.changed.changed` makes it so."""
     bound: Bound | None = None
     """What tuning within an accuracy bound found; None for a plan made without one."""
 
@@ -168,8 +171,10 @@ def _lines(plan: Plan, depth: int) -> Iterable[str]:
     if plan.grids:
         rows = [json.dumps({name: list(numbers)})[1:-1] for name, numbers in sorted(plan.grids.items())]
         yield f'{pad}"grids": ' + _block(rows, depth, "{}")
+    if plan.changes:
+        yield f'{pad}"changes": ' + _block(list(_nested(plan.changes.to_json(), depth + 1)), depth, "{}")
     if plan.bound is not None:
-        yield f'{pad}"bound": ' + _block(list(_bound_lines(plan.bound, depth + 1)), depth, "{}")
+        yield f'{pad}"bound": ' + _block(list(_nested(plan.bound.to_json(), depth + 1)), depth, "{}")
     bodies = [
         json.dumps(key) + ": " + _block([x.strip() for x in _lines(body, depth + 2)], depth + 1, "{}")
         for key, body in sorted(plan.bodies.items())
@@ -177,9 +182,9 @@ def _lines(plan: Plan, depth: int) -> Iterable[str]:
     yield f'{pad}"bodies": ' + _block(bodies, depth, "{}")
 
 
-def _bound_lines(bound: Bound, depth: int) -> Iterable[str]:
+def _nested(data: Mapping[str, Any], depth: int) -> Iterable[str]:
     """A line for each number, and one for each row of what has several."""
-    for key, held in bound.to_json().items():
+    for key, held in data.items():
         if isinstance(held, dict):
             rows = [f"{json.dumps(name)}: {json.dumps(row)}" for name, row in held.items()]
             yield f"{json.dumps(key)}: " + _block(rows, depth, "{}")
@@ -218,6 +223,7 @@ def _plan_from(data: dict[str, Any]) -> Plan:
         request=dict(data["request"]),
         predictions={str(k): float(v) for k, v in data["predictions"].items()},
         grids={str(k): (float(s), int(z), str(d)) for k, (s, z, d) in data.get("grids", {}).items()},
+        changes=Changes.from_json(data.get("changes", {})),
         bound=Bound.from_json(data["bound"]) if "bound" in data else None,
     )
 
@@ -247,7 +253,8 @@ measured. Reading all 553 MB of VGG16 took 0.8 s."""
 
 def fingerprint(graph: Graph) -> dict[str, str]:
     """Hashes of the structure (operators, attributes, shapes, names) and, apart, of the constants (large ones by
-    samples)."""
+    samples), as the file has them: whatever was changed since."""
+    graph = graph.unchanged or graph
     structure, constants = hashlib.sha256(), hashlib.sha256()
     _hash_graph(graph, structure, constants)
     return {"name": Path(graph.name).name, "graph": structure.hexdigest()[:32], "constants": constants.hexdigest()[:32]}

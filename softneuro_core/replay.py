@@ -14,6 +14,7 @@ from softneuro_core.device import usable_cores
 from softneuro_core.errors import InputError, PlanError
 from softneuro_core.graph import Graph
 from softneuro_core.grids import restore_grids
+from softneuro_core.passes.changed import changed
 from softneuro_core.plan import KernelStep, Plan, fingerprint
 from softneuro_core.selection import Price, Prices, formulate
 from softneuro_core.tuner.exact import ExactTuner
@@ -30,11 +31,19 @@ class ModelMismatch(PlanError):
     strict = True
 
 
+class UnroundedPlan(PlanError):
+    """The plan rounds less than the file does, which nobody allowed: not even ``relaxed`` helps."""
+
+    strict = True
+
+
 def check_plan(graph: Graph, plan: Plan, catalog: Catalog) -> list[str]:
-    """Lays the plan's grids over the graph. Raises :class:`PlanError` for a difference that changes results or
-    legality; returns notes on what only changes speed. (Whether each step is still offered is checked when it is
-    prepared.)"""
+    """Lays the plan's grids over the graph, which ``as_planned`` made. Raises :class:`PlanError` for a difference that
+    changes results or legality; returns notes on what only changes speed. (Whether each step is still offered is
+    checked when it is prepared.)"""
     check_same_model(graph, plan)
+    if graph.changes.of_any_plan != plan.changes.of_any_plan:
+        raise PlanError("the graph is not changed as the plan has it", file=graph.name, remedy="use as_planned first")
     restore_grids(graph, plan.grids)
     if dict(plan.shapes) != shapes_of(graph):
         raise PlanError(
@@ -54,6 +63,20 @@ def check_plan(graph: Graph, plan: Plan, catalog: Catalog) -> list[str]:
     edited = [name for name, made in _routines(plan).items() if _is_edited(name, made, catalog)]
     notes = [f"{', '.join(edited)} changed since the plan was made: times may differ"] if edited else []
     return notes + _machine_notes(plan, catalog)
+
+
+def as_planned(graph: Graph, plan: Plan, allow_unrounded: bool = False) -> Graph:
+    """The graph changed as the plan says; raises :class:`ModelMismatch`, :class:`UnroundedPlan` where the plan leaves
+    out rounding the file asks for and the caller does not allow it."""
+    if plan.changes.unrounded and not (allow_unrounded or graph.changes.unrounded):
+        raise UnroundedPlan(
+            "the plan leaves out rounding that the file asks for",
+            file=graph.name,
+            remedy="allow it: --allow-unrounded, Session(..., allow_unrounded=True); or tune again without",
+        )
+    if plan.changes:
+        check_same_model(graph, plan)
+    return changed(graph, plan.changes)
 
 
 def check_same_model(graph: Graph, plan: Plan) -> None:

@@ -17,9 +17,10 @@ from softneuro_core.device import thread_count, usable_cores
 from softneuro_core.errors import InputError, PlanError, SoftneuroError
 from softneuro_core.executable import Executable
 from softneuro_core.graph import Graph, Value
+from softneuro_core.passes.changed import changed
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.program import Program, prepare
-from softneuro_core.replay import check_plan, check_same_model, transfer, with_threads
+from softneuro_core.replay import as_planned, check_plan, check_same_model, transfer, with_threads
 from softneuro_core.spec import OBJECT
 
 
@@ -50,7 +51,8 @@ class Session:
     ``model`` is a Graph, a path, bytes or a ModelProto. ``plan`` is a Plan, a path, or several of them for different
     input shapes; without one, known costs are used and the rest estimated, or measured for at most ``budget_s``
     seconds. ``threads`` defaults to the plan's, or the cores this process may use. ``relaxed`` re-resolves steps
-    of the plan that cannot be had here. Safe from several threads: runs take turns.
+    of the plan that cannot be had here. ``allow_unrounded`` lets a plan (or the choice made without one) leave out
+    rounding that a quantised file does between layers. Safe from several threads: runs take turns.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Session:
         catalog: Catalog | None = None,
         relaxed: bool = False,
         max_mem_bytes: int | None = None,
+        allow_unrounded: bool = False,
     ) -> None:
         from softneuro_core.importer import load
 
@@ -70,6 +73,7 @@ class Session:
         self.catalog = catalog or _catalog_for(self._plans, relaxed)
         self.graph: Graph = model if isinstance(model, Graph) else load(model, catalog=self.catalog)
         self.threads = thread_count(threads, self._plans[0].threads if self._plans else usable_cores())
+        self._allow_unrounded = allow_unrounded
         self._budget_s, self._relaxed, self._max_mem_bytes = budget_s or 0.0, relaxed, max_mem_bytes
         self._programs: dict[ShapeKey, Program] = {}
         self._executables: dict[ShapeKey, Executable] = {}
@@ -179,8 +183,8 @@ class Session:
         return self._executables[key]
 
     def _program(self, key: ShapeKey) -> Program:
-        graph = self._specialised(key)
-        plan = with_threads(self._plan_for(graph), self.threads)
+        graph, plan = self._planned(self._specialised(key))
+        plan = with_threads(plan, self.threads)
         try:
             return prepare(graph, plan, self.catalog, max_mem_bytes=self._max_mem_bytes)
         except PlanError as error:  # a step that is not offered here, on these threads or this machine
@@ -196,21 +200,24 @@ class Session:
         if not self.graph.free_dims:
             return self.graph
         shapes = {v.name: s for v, s in zip(self.graph.inputs, key, strict=True) if s is not None}
-        return specialise(self.graph, shapes, catalog=self.catalog)
+        return changed(specialise(self.graph, shapes, catalog=self.catalog), self.graph.changes)
 
-    def _plan_for(self, graph: Graph) -> Plan:
-        """The given plan of exactly these shapes, else the nearest one transferred, else a fresh choice."""
+    def _planned(self, graph: Graph) -> tuple[Graph, Plan]:
+        """The given plan of exactly these shapes, else the nearest one transferred, else a fresh choice; and the graph
+        changed as the plan says."""
         from softneuro_core.tuning import tune
 
         wanted = shapes_of(graph)
         if not self._plans:
-            return tune(
+            plan = tune(
                 graph,
                 threads=self.threads,
                 budget_s=self._budget_s,
                 max_mem_bytes=self._max_mem_bytes,
                 catalog=self.catalog,
+                allow_unrounded=self._allow_unrounded,
             )
+            return as_planned(graph, plan, self._allow_unrounded), plan
         for plan in self._plans:
             if dict(plan.shapes) == wanted:
                 return self._checked_plan(graph, plan)
@@ -218,19 +225,21 @@ class Session:
             return self._checked_plan(graph, self._plans[0])  # says which shape differs
         nearest = min(self._plans, key=lambda p: _distance(p.shapes, wanted))
         check_same_model(graph, nearest)
+        graph = as_planned(graph, nearest, self._allow_unrounded)
         _notice(f"{graph.name}: no plan for {wanted}; transferred from the one tuned for {dict(nearest.shapes)}")
-        return transfer(graph, nearest, self.catalog, self.threads)
+        return graph, transfer(graph, nearest, self.catalog, self.threads)
 
-    def _checked_plan(self, graph: Graph, plan: Plan) -> Plan:
+    def _checked_plan(self, graph: Graph, plan: Plan) -> tuple[Graph, Plan]:
+        graph = as_planned(graph, plan, self._allow_unrounded)
         try:
             for note in check_plan(graph, plan, self.catalog):
                 _notice(note)
-            return plan
+            return graph, plan
         except SoftneuroError as error:
             if not self._relaxed or getattr(error, "strict", False):
                 raise
             _notice(f"{error}; relaxed: transferred what fits")
-            return transfer(graph, plan, self.catalog, self.threads)
+            return graph, transfer(graph, plan, self.catalog, self.threads)
 
 
 def _notice(text: str) -> None:

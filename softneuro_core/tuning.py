@@ -15,7 +15,9 @@ from softneuro_core.costs import CostDatabase
 from softneuro_core.device import thread_count, usable_cores
 from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
+from softneuro_core.grids import grids_of
 from softneuro_core.memory_budget import tune_within
+from softneuro_core.passes.changed import changed
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.pricing import Correction, Pricing, corrected
 from softneuro_core.profiling.in_place import InPlace
@@ -73,6 +75,7 @@ def tune(
     catalog: Catalog | None = None,
     database: CostDatabase | None = None,
     tuner: Tuner | None = None,
+    allow_unrounded: bool = False,
 ) -> Plan:
     """The fastest plan for ``graph`` over every installed routine, measured on this machine.
 
@@ -81,13 +84,22 @@ def tune(
     plan says so); ``limits`` bounds ``constant_bytes`` or ``error`` of the whole plan; ``force`` and ``forbid`` take
     routine descriptors (``cpu/im2col@Conv``); ``clocks`` declares host nanoseconds per nanosecond of a simulated
     clock; ``sample`` gives real inputs to measure with; ``max_mem_bytes`` is what packed weights and activations may
-    take together. Raises :class:`SelectionError` if nothing satisfies the request, :class:`ResourceError` if nothing
-    fits the memory, :class:`InputError` if input shapes are free.
+    take together; ``allow_unrounded`` lets the plan leave out rounding that a quantised file does between layers.
+    Raises :class:`SelectionError` if nothing satisfies the request, :class:`ResourceError` if nothing fits the memory,
+    :class:`InputError` if input shapes are free.
     """
     request = Request(
         frozenset(allow or ()), accuracy, _texts(force), _texts(forbid), dict(limits or {}), dict(clocks or {})
     )
+    graph, request = without_rounding(graph, request) if allow_unrounded else (graph, request)
     return tune_fully(graph, request, threads, budget_s, sample, progress, catalog, database, tuner, max_mem_bytes).plan
+
+
+def without_rounding(graph: Graph, request: Request) -> tuple[Graph, Request]:
+    """A quantised file's graph whose values may be stored real or on the file's grids, whichever is faster."""
+    graph = changed(graph, replace(graph.changes, unrounded=True))
+    grids = {dtype for _, _, dtype in grids_of(graph).values()}
+    return graph, replace(request, allow=request.allow | grids)
 
 
 def _texts(texts: str | Iterable[str]) -> tuple[str, ...]:

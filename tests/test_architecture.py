@@ -38,6 +38,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "progress",
             "versions",
             "spec",
+            "changes",
             "graph",
             "operators",
             "user_code",

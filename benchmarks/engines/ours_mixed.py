@@ -35,7 +35,7 @@ class SoftNeuroMixed(SoftNeuro):
     def prepare(self, model: Path, feeds: Arrays, threads: int, folder: Path) -> dict[str, Any]:
         """Calibrates, then tunes once, with whatever the cost database holds."""
         graph, start = read(model, feeds), time.perf_counter()
-        lay_grids(graph, calibrate(graph, calibration(feeds), threads=threads))
+        graph = lay_grids(graph, calibrate(graph, calibration(feeds), threads=threads))
         calibrated = time.perf_counter()
         found = self._tune_bounded(graph, feeds, threads)
         found.tuned.plan.save(folder / PLAN)

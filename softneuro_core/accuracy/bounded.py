@@ -9,9 +9,9 @@ from typing import Any
 
 from softneuro_core.accuracy.front import Corner, Front
 from softneuro_core.accuracy.metrics import Metric, Outputs, noise_of
-from softneuro_core.accuracy.trial import Part, Samples, Trial, outputs_of, parts_of, rounds
+from softneuro_core.accuracy.trial import Part, Samples, Trial, outputs_of, parts_of
 from softneuro_core.bound import Bound, FrontPoint
-from softneuro_core.candidates import Request, enumerate_candidates
+from softneuro_core.candidates import Request, enumerate_candidates, rounds
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph
 from softneuro_core.grids import grids_of

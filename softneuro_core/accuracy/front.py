@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from softneuro_core.accuracy.trial import Part, Trial, rounds
+from softneuro_core.accuracy.trial import Part, Trial
 from softneuro_core.assembly import assemble
-from softneuro_core.candidates import Candidate
+from softneuro_core.candidates import Candidate, rounds
 from softneuro_core.profiling.whole_plans import choice
 from softneuro_core.selection import Price, Prices, chosen_candidates, chosen_conversions
 from softneuro_core.tuning import Tuned

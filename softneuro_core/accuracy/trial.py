@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from softneuro_core.accuracy.metrics import Outputs, noise_of
-from softneuro_core.candidates import Candidate, Candidates
+from softneuro_core.candidates import Candidate, Candidates, rounds
 from softneuro_core.catalog import Catalog
 from softneuro_core.errors import SoftneuroError
 from softneuro_core.graph import Graph, Layer
-from softneuro_core.grids import is_laid
 from softneuro_core.plan import Plan
 from softneuro_core.routine import EXACT
 from softneuro_core.selection import Prices
@@ -31,13 +30,6 @@ def outputs_of(graph: Graph, plan: Plan, samples: Samples, catalog: Catalog) -> 
         warnings.simplefilter("ignore")
         with Session(graph, plan, catalog=catalog) as session:
             return [session.run(sample) for sample in samples]
-
-
-def rounds(candidate: Candidate) -> bool:
-    """Whether the candidate stores real values on grids the model does not put them on."""
-    region, offer = candidate.region, candidate.offer
-    pairs = zip(region.inputs + region.outputs, offer.inputs + offer.outputs, strict=True)
-    return any(is_laid(value) and not spec.dtype.is_float for value, spec in pairs)
 
 
 def parts_of(candidates: Iterable[Candidate]) -> dict[Candidate, Part]:

@@ -6,6 +6,7 @@ The float graph stays the meaning: nothing is rounded unless a plan stores a val
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from softneuro_core.calibration.ranges import Ranges
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph, Value
 from softneuro_core.grids import lay_weights
+from softneuro_core.passes.changed import changed
 from softneuro_core.plan import fingerprint
 from softneuro_core.spec import QParams
 
@@ -25,7 +27,8 @@ MOVERS = frozenset(
 
 
 def lay_grids(graph: Graph, ranges: Ranges) -> Graph:
-    """The same graph, its float values given scale and zero point (uint8, asymmetric), its weights scales by channel.
+    """The graph, its float values given scale and zero point (uint8, asymmetric), its weights scales by channel;
+    changed as the ranges say.
 
     What only moves numbers shares one grid over all of them. Raises :class:`InputError` for ranges of another model.
     """
@@ -34,13 +37,14 @@ def lay_grids(graph: Graph, ranges: Ranges) -> Graph:
         if ranges.model.get(part) != mine[part]:
             cause = f"the ranges are of a model with other {what}"
             raise InputError(cause, file=graph.name, remedy="run softneuro calibrate on this one")
-    lay_weights(graph)
+    graph = changed(graph, ranges.changes.of_any_plan)
+    lay_weights(graph, ranges.changes.per_tensor)
     for group in _sharing(graph):
         known = [ranges.values[value.name] for value in group if value.name in ranges.values]
         numbers = grid_over(min(low for low, _ in known), max(high for _, high in known)) if known else None
         for value in group:
             value.qparams = numbers
-    return graph
+    return replace(graph, offsets=ranges.changes.shifts)
 
 
 def grid_over(low: float, high: float) -> QParams | None:

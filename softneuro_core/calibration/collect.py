@@ -46,7 +46,7 @@ def calibrate(
             remedy="look for what overflows with: softneuro compare",
         )
     values = {name: range_of(histogram, method) for name, histogram in seen.items()}
-    return Ranges(fingerprint(graph), method, number, values)
+    return Ranges(fingerprint(graph), method, number, values, graph.changes)
 
 
 def observe(

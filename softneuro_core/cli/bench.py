@@ -32,6 +32,7 @@ WARM_UP = 3
 )
 @click.option("--seconds", type=click.FloatRange(0.01), default=2.0, show_default=True, help="About how long to time.")
 @options.max_mem_option
+@options.unrounded_option
 @options.json_option
 def command(
     model: str,
@@ -45,10 +46,13 @@ def command(
     runs: int | None,
     seconds: float,
     max_mem: str | None,
+    allow_unrounded: bool,
     as_json: bool,
 ) -> None:
     """Time whole runs: median, fastest, 90th percentile; inputs are copied in and outputs out, as a user would."""
-    ready = open_session(Job(model, plan_path, relaxed, shapes, inputs, image, threads, force, max_mem))
+    ready = open_session(
+        Job(model, plan_path, relaxed, shapes, inputs, image, threads, force, max_mem, allow_unrounded)
+    )
     with ready.session as session:
         found = measure(session, ready.feeds, runs, seconds) | about(session.plan)
     if as_json:

@@ -26,6 +26,7 @@ DIVERGED = 11
 @options.threads_option
 @options.pins_option
 @options.max_mem_option
+@options.unrounded_option
 @options.json_option
 def command(
     model: str,
@@ -37,13 +38,16 @@ def command(
     threads: int | None,
     force: tuple[str, ...],
     max_mem: str | None,
+    allow_unrounded: bool,
     as_json: bool,
 ) -> None:
     """Run each step against the reference on the same inputs; name the first that differs by more than it may.
 
     Exit code 11 if one does.
     """
-    ready = open_session(Job(model, plan_path, relaxed, shapes, inputs, image, threads, force, max_mem))
+    ready = open_session(
+        Job(model, plan_path, relaxed, shapes, inputs, image, threads, force, max_mem, allow_unrounded)
+    )
     program = ready.program(options.parse_size(max_mem))
     ready.session.close()
     rows = list(compare_steps(program, ready.feeds, ready.catalog))

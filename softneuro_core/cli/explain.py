@@ -10,8 +10,9 @@ from softneuro_core.cli import options, output
 from softneuro_core.cli.models import fixed
 from softneuro_core.grids import restore_grids
 from softneuro_core.importer import load
+from softneuro_core.passes.changed import changed
 from softneuro_core.plan import Plan
-from softneuro_core.replay import check_plan
+from softneuro_core.replay import check_plan, check_same_model
 from softneuro_core.report import explain
 from softneuro_core.tuning import tune_fully
 
@@ -44,6 +45,8 @@ def command(
     catalog = load_plugins()
     graph = fixed(load(model, catalog=catalog), catalog, shapes, plan.shapes if plan else {})
     if plan is not None:
+        check_same_model(graph, plan)
+        graph = changed(graph, plan.changes.of_any_plan)  # as it was tuned
         for note in check_plan(graph, plan, catalog):
             output.note(note)
         if plan.bound is not None:  # what it keeps in float is explained, too

@@ -16,6 +16,7 @@ from softneuro_core.report.memory_picture import memory_picture, memory_text
 @options.shape_option
 @options.threads_option
 @click.option("--html", "html_path", metavar="OUT.html", help="Draw it as a page.")
+@options.unrounded_option
 @options.json_option
 def command(
     model: str,
@@ -24,10 +25,11 @@ def command(
     shapes: tuple[str, ...],
     threads: int | None,
     html_path: str | None,
+    allow_unrounded: bool,
     as_json: bool,
 ) -> None:
     """Where every value lies in memory and from which step to which; packed weights beside it."""
-    ready = open_session(Job(model, plan_path, relaxed, shapes, threads=threads))
+    ready = open_session(Job(model, plan_path, relaxed, shapes, threads=threads, allow_unrounded=allow_unrounded))
     program = ready.program()
     pictures = memory_picture(program)
     if html_path:

@@ -156,6 +156,11 @@ def relaxed_option(function: Function) -> Function:
     return click.option("--relaxed", is_flag=True, help=text)(function)
 
 
+def unrounded_option(function: Function) -> Function:
+    text = "Rounding that a quantised file does between layers may be left out."
+    return click.option("--allow-unrounded", is_flag=True, help=text)(function)
+
+
 def pins_option(function: Function) -> Function:
     text = "Use only these routines there: DEVICE[:DTYPE][:LAYOUT][/ALGORITHM][@LAYERS]."
     return click.option("-r", "--force", multiple=True, metavar="DESC@IDS", help=text)(function)

@@ -34,6 +34,7 @@ TOP = 5
 @click.option("--bylayer", is_flag=True, help="Time every step (median of 20 runs).")
 @click.option("--trace", metavar="TRACE.json", help="Write a Chrome trace of the steps.")
 @options.max_mem_option
+@options.unrounded_option
 @options.json_option
 def command(
     model: str,
@@ -48,6 +49,7 @@ def command(
     bylayer: bool,
     trace: str | None,
     max_mem: str | None,
+    allow_unrounded: bool,
     as_json: bool,
 ) -> None:
     """Run a model once and show its outputs.
@@ -55,7 +57,9 @@ def command(
     Without --plan known costs decide what runs, and estimates where nothing is known; without --input the inputs are
     random, from a fixed seed.
     """
-    ready = open_session(Job(model, plan_path, relaxed, shapes, inputs, image, threads, force, max_mem))
+    ready = open_session(
+        Job(model, plan_path, relaxed, shapes, inputs, image, threads, force, max_mem, allow_unrounded)
+    )
     with ready.session as session:
         results = session.run(ready.feeds)
         times = session.profile(ready.feeds) if bylayer or trace else []

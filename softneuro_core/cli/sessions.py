@@ -17,8 +17,9 @@ from softneuro_core.graph import Graph
 from softneuro_core.importer import load
 from softneuro_core.plan import Plan
 from softneuro_core.program import Program, prepare
+from softneuro_core.replay import as_planned
 from softneuro_core.session import Session
-from softneuro_core.tuning import tune_fully
+from softneuro_core.tuning import tune_fully, without_rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,7 @@ class Job:
     threads: int | None = None
     force: tuple[str, ...] = ()
     max_mem: str | None = None
+    allow_unrounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class Ready:
         running the model once."""
         if self.session.graph.free_dims:
             self.session.run(self.feeds)
-        return prepare(self.graph, self.session.plan, self.catalog, max_mem_bytes=max_mem_bytes)
+        graph = as_planned(self.graph, self.session.plan, allow_unrounded=True)  # refused before where it was not
+        return prepare(graph, self.session.plan, self.catalog, max_mem_bytes=max_mem_bytes)
 
 
 def open_session(job: Job) -> Ready:
@@ -67,19 +70,25 @@ def open_session(job: Job) -> Ready:
     given = feeds.read_inputs(graph, job.inputs, job.image)
     known = {**(plan.shapes if plan else {}), **feeds.shapes_of_arrays(given)}
     concrete = fixed(graph, catalog, job.shapes, known)
+    fits = plan is None or dict(plan.shapes) == shapes_of(concrete)
+    plan = plan or _choose(concrete, job, catalog)
+    if fits:
+        concrete = as_planned(concrete, plan, job.allow_unrounded)
     arrays = feeds.fill(concrete, given, job.inputs or ("random",))
-    is_other_shape = plan is not None and dict(plan.shapes) != shapes_of(concrete)
     session = Session(
-        graph if is_other_shape else concrete,  # a graph with free shapes lets the session carry the plan over
-        plan or _choose(concrete, job, catalog),
+        concrete if fits else graph,  # a graph with free shapes lets the session carry the plan over
+        plan,
         threads=job.threads,
         catalog=catalog,
         relaxed=job.relaxed,
         max_mem_bytes=parse_size(job.max_mem),
+        allow_unrounded=job.allow_unrounded,
     )
     return Ready(session, concrete, arrays, catalog)
 
 
 def _choose(graph: Graph, job: Job, catalog: Catalog) -> Plan:
     """A plan from known costs, estimates where nothing is known; nothing is measured."""
-    return tune_fully(graph, Request(force=job.force), job.threads, budget_s=0, catalog=catalog).plan
+    request = Request(force=job.force)
+    graph, request = without_rounding(graph, request) if job.allow_unrounded else (graph, request)
+    return tune_fully(graph, request, job.threads, budget_s=0, catalog=catalog).plan

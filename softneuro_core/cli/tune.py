@@ -27,7 +27,7 @@ from softneuro_core.report.explanation import REFERENCE
 from softneuro_core.report.html import Measured, write_report
 from softneuro_core.report.text import plan_summary
 from softneuro_core.session import Session
-from softneuro_core.tuning import Tuned, task_of, tune_fully
+from softneuro_core.tuning import Tuned, task_of, tune_fully, without_rounding
 
 MEASURE_S = 1.0
 
@@ -71,6 +71,7 @@ class Asked:
 @click.option("--from", "from_path", metavar="PLAN", help="Renew this plan: same request, shapes and threads.")
 @click.option("--report", "report_path", metavar="OUT.html", help="Write a page that shows the plan and its reasons.")
 @options.max_mem_option
+@options.unrounded_option
 @bound_options
 @options.json_option
 def command(
@@ -92,6 +93,7 @@ def command(
     report_path: str | None,
     max_mem: str | None,
     as_json: bool,
+    allow_unrounded: bool,
     **bound: str | None,
 ) -> None:
     """Measure every routine for every layer here, choose the fastest plan, prove it, save it.
@@ -111,6 +113,12 @@ def command(
     if before and before.grids and not is_bounded:
         remedy = "give --calibration, --data and --max-drop again"
         raise InputError("the plan was made within an accuracy bound", file=from_path, remedy=remedy)
+    if before and before.changes.unrounded and not allow_unrounded:
+        remedy = "give --allow-unrounded again"
+        raise InputError("the plan leaves out rounding that the file asks for", file=from_path, remedy=remedy)
+    if is_bounded and allow_unrounded:
+        remedy = "give one of them"
+        raise InputError("a quantised file has its own grids: --allow-unrounded takes no --calibration", remedy=remedy)
     asked = Asked(allow, accuracy, force, forbid, limits, clocks)
     request = asked.request(Request.from_json(before.request) if before else Request())
     parse_all((*request.force, *request.forbid))
@@ -119,6 +127,8 @@ def command(
     given = feeds.read_inputs(graph, inputs, image)
     known = {**(before.shapes if before else {}), **feeds.shapes_of_arrays(given)}
     graph = fixed(graph, catalog, shapes, known)
+    if allow_unrounded:
+        graph, request = without_rounding(graph, request)
     with make_progress() as progress:
         threads = threads or (before.threads if before else None)
         if is_bounded:
@@ -166,7 +176,10 @@ def _tune_bounded(
 ) -> tuple[Tuned, Bounded]:
     """Within the bound; measured on the data's first sample where no input is given."""
     assert asked.ranges is not None
-    lay_grids(graph, Ranges.load(asked.ranges))
+    ranges = Ranges.load(asked.ranges)
+    graph = lay_grids(graph, ranges)
+    for note in ranges.notes:
+        output.note(note)
     samples, metric = asked.samples(graph, image), asked.measure()
     with task_of(request, threads, budget_s, progress, catalog) as task:
         found = tune_bounded(graph, request, samples, metric, asked.drop, task, given or samples[0])

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from softneuro_core.accuracy.bounded import rounded_layers
-from softneuro_core.accuracy.trial import rounds
 from softneuro_core.bound import Bound
-from softneuro_core.candidates import Candidate
+from softneuro_core.candidates import Candidate, rounds
 from softneuro_core.errors import SelectionError
 from softneuro_core.plan import Plan
 from softneuro_core.tuning import Tuned

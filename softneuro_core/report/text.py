@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from softneuro_core.plan import AdapterStep, Plan
-from softneuro_core.report.explanation import REFERENCE, Alternative, Explanation, Row
 from softneuro_core.report.bounded import front_table, kept_table, others_line
+from softneuro_core.report.explanation import REFERENCE, Alternative, Explanation, Row
 from softneuro_core.report.table import Table
 from softneuro_core.report.units import show_layers, show_us
 

@@ -45,7 +45,7 @@ def test_zero_is_exact_and_the_ends_are_within_a_step(low: float, high: float) -
 
 def test_what_moves_numbers_shares_a_grid() -> None:
     made = graph()
-    lay_grids(made, calibrate(made, [{"x": X}], "minmax", catalog=CATALOG))
+    made = lay_grids(made, calibrate(made, [{"x": X}], "minmax", catalog=CATALOG))
     numbers = {value.name: value.qparams for value in made.values}
     assert numbers["a"] is numbers["p"] is numbers["c"] is numbers["m"] is numbers["f"] is not None
     assert float(numbers["a"].scale) == pytest.approx(8 / 255)  # -2 .. 6, of the Mul
