@@ -13,12 +13,12 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 import softneuro_core as sn
-from softneuro_core.accuracy.bounded import Bounded, tune_bounded
+from softneuro_core.accuracy.bounded import Bounded, rounded_layers, tune_bounded
 from softneuro_core.accuracy.metrics import METRICS
-from softneuro_core.accuracy.trial import outputs_of, rounds
+from softneuro_core.accuracy.trial import outputs_of
 from softneuro_core.calibration.apply import lay_grids
 from softneuro_core.calibration.collect import calibrate
-from softneuro_core.candidates import Candidate, Request
+from softneuro_core.candidates import Candidate, Request, rounds
 from softneuro_core.catalog import load_plugins
 from softneuro_core.cli.root import cli
 from softneuro_core.costs import CostDatabase
@@ -178,6 +178,30 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert told["samples"] == 6 and told["front"][-1]["rounded_layers"] == []
     assert run("tune", model, *bound, "--threads", 1, "--pareto", tmp_path / "front.svg").exit_code == 0
     assert (tmp_path / "front.svg").read_text().count("<circle") == len(told["front"])
+
+
+def test_equalised_weights_and_shifted_biases_travel_with_the_plan(tmp_path: Path) -> None:
+    model, ranges, plan = tmp_path / "m.onnx", tmp_path / "r.json", tmp_path / "p.json"
+    model.write_bytes(MODEL)
+    np.save(tmp_path / "seen.npy", DATA[:6, 0])
+    np.save(tmp_path / "unseen.npy", DATA[6:, 0])
+    asked = ("--equalise", "--bias-correction", "--weights", "tensor", "--threads", 1)
+    told = run("calibrate", model, "--data", tmp_path / "seen.npy", "-o", ranges, *asked)
+    assert told.exit_code == 0 and "weights rounded by tensor alone make noise of -" in told.stderr, told.output
+    assert "4 layers have biases corrected" in told.stdout and "0 pairs" in told.stdout, "relu1 is read twice"
+    bound = ("--calibration", ranges, "--data", tmp_path / "unseen.npy", "--max-drop", "90%", "--metric", "signal")
+    pins = [text for name in FLOAT_ROUTINES for text in ("--forbid", f"{name}@Conv")]
+    made = run("tune", model, *bound, "--threads", 1, *pins, "-o", plan)
+    assert made.exit_code == 0 and "weights rounded by tensor alone" in made.stderr, made.output
+    kept = sn.Plan.load(plan)
+    assert kept.changes.per_tensor and "conv1" in kept.changes.shifts
+    assert set(kept.changes.shifts) <= rounded_layers(kept), "layers kept in float keep their biases"
+    here = sn.Session(MODEL, kept, catalog=CATALOG).run(SAMPLES[0])["y"]
+    without = replace(kept, changes=replace(kept.changes, shifts={}))
+    there = sn.Session(MODEL, without, catalog=CATALOG).run(SAMPLES[0])["y"]
+    assert (here != there).any(), "the shifts are in what is computed"
+    assert run("run", model, "--plan", plan).exit_code == 0
+    assert "one grid a tensor" in run("explain", model, "--plan", plan).stdout
 
 
 def test_a_metric_of_the_users_own(tmp_path: Path) -> None:
