@@ -46,8 +46,8 @@ clean:  ## remove .venv and what the demo wrote
 
 # Stamps make a second run cheap: pip runs again only when a pyproject or this file changed.
 $(VENV)/.stamp-demo: $(RECIPES) | $(VENV)/.stamp-python
-	$(SAY) 'installing softneuro-core and softneuro-cpu-numba with numpy, onnx and numba (about a minute)'
-	@$(PIP) -e . -e plugins/cpu_numba
+	$(SAY) 'installing softneuro-core, softneuro-cpu-numba and softneuro-qint8 with numpy, onnx and numba (about a minute)'
+	@$(PIP) -e . -e plugins/cpu_numba -e plugins/qint8
 	$(SAY) 'installing onnxruntime, to show its times beside ours'
 	@$(PIP) -e '.[peers]' || echo '    not to be had here; the demo runs without it'
 	@touch $@

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from rich.console import Console
 
 import softneuro_core as sn
-from examples.digits import train
+from examples.digits import show, train
+from examples.digits.mixed import MAX_DROP, tune_mixed
 from examples.digits.single import single_choices
 from softneuro_core.catalog import load_plugins
 from softneuro_core.descriptor import parse
@@ -40,6 +42,18 @@ def test_a_session_reaches_the_accuracy_the_readme_states():
     right = int((answers == labels).sum())
     assert f"{right} of the 360" in (HERE / "README.md").read_text(encoding="utf-8")
     assert right >= 0.97 * len(labels)
+
+
+def test_the_mixed_plan_keeps_the_answers():
+    images, labels = heldout()
+    made = tune_mixed(HERE / "digits.onnx", images, labels, load_plugins(), 1, budget_s=0)
+    assert made.images == 120 and made.found.samples == 120
+    assert len(made.found.noise) > 4, "layers were tried on their grids"
+    assert made.found.chosen.drop <= MAX_DROP
+    assert made.exact >= 0.97 and made.kept >= made.exact - 0.03
+    console = Console(record=True, width=400)
+    show.mixed(console, made)
+    assert f"{made.kept:.1%} of 120 images right" in console.export_text()
 
 
 @pytest.mark.parametrize(

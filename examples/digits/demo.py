@@ -23,6 +23,7 @@ import softneuro_core as sn
 from benchmarks.engines import open_engine
 from benchmarks.interleaved import Timing, interleave
 from examples.digits import show
+from examples.digits.mixed import tune_mixed
 from examples.digits.single import single_choices
 from softneuro_core.candidates import Request
 from softneuro_core.cli.progress import make_progress
@@ -109,6 +110,8 @@ def main() -> None:
     sessions = {name: sn.Session(graph, plan, threads, catalog=catalog) for name, plan in plans.items()}
     made = {name: probabilities(session, images) for name, session in sessions.items()}
     show.accuracy(console, images, labels, made[TUNED], made[REFERENCE])
+
+    show.mixed(console, tune_mixed(HERE / "digits.onnx", images, labels, catalog, threads))
 
     show.step(console, 4, "Compare: everybody in turns, one image a run")
     with console.status("timing"), threadpool_limits(threads, "blas"):  # the reference computes with numpy's BLAS

@@ -14,6 +14,7 @@ from rich.text import Text
 
 import softneuro_core as sn
 from benchmarks.interleaved import Timing, ratio
+from examples.digits.mixed import Mixed
 from softneuro_core.device import cpu_model
 from softneuro_core.plan import AdapterStep
 from softneuro_core.report.explanation import Alternative, Explanation, Row
@@ -180,6 +181,17 @@ def _times(other: Timing, ours: Timing) -> str:
     if low <= 1 <= high:
         return "no difference that this many runs can show"
     return f"{_ratio(middle)} times as fast" if middle > 1 else f"[red]{1 / middle:.2f} times slower[/]"
+
+
+def mixed(console: Console, made: Mixed) -> None:
+    """One line on the plan within an accuracy bound."""
+    found, chosen = made.found, made.found.chosen
+    console.print(
+        f"Mixed precision, at most {found.max_drop:.0%} of the answers lost: {len(chosen.rounded_layers)} of "
+        f"{len(chosen.tuned.form.graph.layers)} layers in 8-bit integers, {show_us(chosen.us)} a run (float32 "
+        f"{show_us(found.points[-1].us)}); {made.kept:.1%} of {made.images} images right that neither calibration nor "
+        f"choice saw (float32 {made.exact:.1%})."
+    )
 
 
 def closing(console: Console, plan_path: Path, report_path: Path) -> None:
