@@ -164,6 +164,11 @@ def _products() -> Iterator[Case]:
     made.quantised(made.layer("Relu", made.layer("Add", product, made.bias(24))), SHIFTED)
     yield made.case("qmatmul-add-relu")
 
+    made = Sketch()
+    product = made.layer("Gemm", made.real(UINT8, 3, 16), made.weights(16, 24, axis=1), made.bias(24))
+    made.quantised(made.layer("Add", product, made.constant(np.array([0.7], np.float32))), SHIFTED)
+    yield made.case("qgemm-two-biases")
+
 
 def _pool(name: str, op: str, shape: tuple[int, ...], source: Numbers, result: Numbers, **attrs: Any) -> Case:
     made = Sketch()
@@ -274,6 +279,7 @@ def _laid() -> Iterator[Case]:
     made = Sketch()
     made.may_be_rounded(made.layer("Gemm", made.laid(UINT8, 3, 40), made.weights(9, 40), made.bias(9), transB=1), INT8)
     yield made.case("laid-gemm")
+    yield from _laid_products()
     made = Sketch()
     made.may_be_rounded(made.layer("Relu", made.layer("Add", made.laid(UINT8, 2, 17), made.laid(INT8, 2, 17))))
     yield made.case("laid-add-relu")
@@ -288,6 +294,26 @@ def _laid() -> Iterator[Case]:
     made = Sketch()
     made.may_be_rounded(made.layer("Concat", made.laid(UINT8, 1, 8, 5, 3), made.laid(UINT8, 1, 4, 5, 3), axis=1))
     yield made.case("laid-concat")
+
+
+def _laid_products() -> Iterator[Case]:
+    """Products with a residual, as transformers have them: the added value is read in either order."""
+    for rows, name in ((1, "row"), (2, "two-rows"), (37, "big")):
+        made = Sketch()
+        product = made.layer("Gemm", made.laid(UINT8, rows, 64), made.weights(64, 72, axis=1), made.bias(72))
+        made.may_be_rounded(made.layer("Relu", made.layer("Add", made.laid(SHIFTED, rows, 72), product)), UINT8)
+        yield made.case(f"laid-gemm-add-relu-{name}")
+    made = Sketch()
+    product = made.layer("MatMul", made.laid(SHIFTED, 2, 9, 17), made.weights(17, 21, axis=1))
+    biased = made.layer("Add", made.bias(21), product)
+    made.may_be_rounded(made.layer("Add", biased, made.laid(INT8, 2, 9, 21)), SHIFTED)
+    yield made.case("laid-matmul-bias-add")
+    made = Sketch()
+    product = made.layer("MatMul", made.laid(INT8, 1, 35, 48), made.weights(48, 40, axis=1))
+    added = made.layer("Add", made.laid(UINT8, 1, 35, 40), product)
+    bounds = [made.constant(np.float32(v)) for v in (-0.5, 1.2)]
+    made.may_be_rounded(made.layer("Clip", added, *bounds), INT8)
+    yield made.case("laid-matmul-add-clip")
 
 
 def _sums() -> Iterator[Case]:

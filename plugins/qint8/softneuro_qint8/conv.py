@@ -43,9 +43,7 @@ class IntegerConv:
     @property
     def residual(self) -> Residual | None:
         """What is added to the sums before they are rounded."""
-        if len(self.between.sources) == 1:
-            return None
-        return Residual(In(self.between.places[1]), self.between.sources[1])
+        return Residual.of(self.between)
 
     @property
     def x(self) -> In:

@@ -52,8 +52,7 @@ def between_grids(
     if layer is not None and layer.op in ACTIVATIONS and layer.op not in mains:
         tail, layer = [layer, *tail], producer(graph, layer.inputs[0])
     if layer is not None and layer.op == "Add" and added and any(v.is_constant for v in layer.operands):
-        computed = [v for v in layer.operands if not v.is_constant]
-        tail, layer = [layer, *tail], producer(graph, computed[0]) if computed else None
+        tail, layer = [layer, *tail], producer(graph, _summed(layer))
     if layer is not None and layer.op in mains:
         yield with_dequantised(graph, layer, tail)
 
@@ -96,28 +95,46 @@ def read_between(region: Region) -> Between | None:
     return Between(main, tuple(read), grids, tuple(places), result, bias)
 
 
-def added_on_laid_grids(graph: Graph, exit: Layer, mains: Collection[str]) -> Iterator[tuple[Layer, ...]]:
+def added_on_laid_grids(
+    graph: Graph, exit: Layer, mains: Collection[str], added: bool = False
+) -> Iterator[tuple[Layer, ...]]:
     """Main layer + Add of a computed value [+ activation] where every value may be put on a grid: nothing is rounded
-    between them. In a quantised model something is."""
-    if ends_on_laid_grid(exit):
-        for layers in epilogue_regions(graph, exit, mains):
-            if len(layers) > 1 and layers[1].op == "Add" and not any(v.is_constant for v in layers[1].operands):
-                yield layers
+    between them. In a quantised model something is. ``added``: an Add of a constant may stand before the other."""
+    if not ends_on_laid_grid(exit):
+        return
+    for layers in epilogue_regions(graph, exit, {*mains, "Add"} if added else mains):
+        if len(layers) == 1 or layers[1].op != "Add" or any(v.is_constant for v in layers[1].operands):
+            continue
+        before = producer(graph, _summed(layers[0])) if layers[0].op == "Add" else None
+        if layers[0].op in mains:
+            yield layers
+        elif before is not None and before.op in mains:
+            yield (before, *layers)
+
+
+def _summed(add: Layer) -> Value | None:
+    """What a constant is added to."""
+    computed = [v for v in add.operands if not v.is_constant]
+    return computed[0] if len(computed) == 1 else None
 
 
 def read_added(region: Region) -> Between | None:
     """The parts of a region that :func:`added_on_laid_grids` gave, the added value as second source."""
     main, *tail = region.layers
+    bias, made = None, main.results[0]
+    if len(tail) > 1 and tail[0].op == "Add" and _summed(tail[0]) is made:
+        bias = next(v.data for v in tail[0].operands if v.is_constant)
+        made = tail.pop(0).results[0]
     if not tail or tail[0].op != "Add" or len(region.inputs) != 2 or not is_laid(region.outputs[0]):
         return None
-    (x, *_), (other,) = main.operands, [v for v in tail[0].operands if v is not main.results[0]]
+    (x, *_), (other,) = main.operands, [v for v in tail[0].operands if v is not made]
     sources, grid = [grid_of(x), grid_of(other)], grid_of(region.outputs[0])
     result = None if grid is None else bounded(grid, tail[1] if tail[1:] else None)
     values = (x, other, *main.results)
     if result is None or None in sources or not all(is_plain(v) and v.dtype is FLOAT32 for v in values):
         return None
     places = (region.inputs.index(x), region.inputs.index(other))
-    return Between(main, (x, other), tuple(g for g in sources if g is not None), places, result, None)
+    return Between(main, (x, other), tuple(g for g in sources if g is not None), places, result, bias)
 
 
 def is_plain(value: Value) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from softneuro_cpu_numba.native import Argument, In
 
 from softneuro_qint8.numbers import Grid, Requantise
+from softneuro_qint8.regions import Between
 
 FIRST = In(0)
 
@@ -17,6 +18,11 @@ class Residual:
 
     value: In
     grid: Grid
+
+    @staticmethod
+    def of(between: Between) -> Residual | None:
+        """The second source of a region, if it has one."""
+        return Residual(In(between.places[1]), between.sources[1]) if between.sources[1:] else None
 
 
 def added_words(residual: Residual | None, finish: Requantise | None) -> tuple[Argument, ...]:
