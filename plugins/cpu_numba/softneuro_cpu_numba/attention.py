@@ -113,7 +113,7 @@ def _broadcast(strides: Sequence[int], own: Sequence[int], shape: Sequence[int])
 def find_attention(graph: Graph, exit: Layer, allowed: Allowed, moves: bool = True) -> Attention | None:
     """The attention whose last layer is ``exit``, of layers that are ``allowed``; ``moves`` takes those before Q, K
     and V in."""
-    search = _Search(graph, allowed)
+    search = Search(graph, allowed)
     after, product = search.back_to_product(exit)
     softmax = search.before(product, 0, ("Softmax",)) if product is not None else None
     if product is None or softmax is None or not _is_last(softmax):
@@ -126,7 +126,7 @@ def find_attention(graph: Graph, exit: Layer, allowed: Allowed, moves: bool = Tr
     if len(made) < 2 or scores.results[0].static_shape[:-2] != made[:-2] or 0 in made:
         return None
     q, k = (search.operand(scores, i, moves) for i in (0, 1))
-    v, y = search.operand(product, 1, moves), _result(exit, after, made)
+    v, y = search.operand(product, 1, moves), result_of(exit, after, made)
     if q is None or k is None or v is None or y is None:
         return None
     if not (q.is_across and (k.is_across or k.is_down) and (v.is_across or v.is_down) and y.is_across):
@@ -141,7 +141,7 @@ def _is_last(softmax: Layer) -> bool:
     return int(softmax.attrs.get("axis", -1 if softmax.version >= 13 else 1)) % rank == rank - 1
 
 
-class _Search:
+class Search:
     """Walks back over values that nothing else reads."""
 
     def __init__(self, graph: Graph, allowed: Allowed) -> None:
@@ -183,7 +183,7 @@ class _Search:
             if layer.op == "Add":
                 mask = layer.inputs[1 - place]
             elif layer.op in ("Mul", "Div"):
-                scale *= _factor(layer, place) or 1.0
+                scale *= factor_of(layer, place) or 1.0
             if maker.op == "MatMul":
                 return maker, between, mask, scale
             if maker.op == "Add" and layer.op != "Softmax":
@@ -196,7 +196,7 @@ class _Search:
         other = layer.inputs[1 - place]
         if layer.op == "Add":
             return other if other is not None and other.is_static and other.dtype.name == "float32" else None
-        return other if _factor(layer, place) is not None else None
+        return other if factor_of(layer, place) is not None else None
 
     def operand(self, product: Layer, place: int, moves: bool) -> Operand | None:
         """The factor with as many of the moves before it as strides can express."""
@@ -211,7 +211,7 @@ class _Search:
             source = maker.inputs[0] if maker is not None else None
             if maker is None or source is None or source.is_constant or not source.is_static:
                 break
-            factor = _factor(maker, 0) if maker.op in ("Mul", "Div") else 1.0
+            factor = factor_of(maker, 0) if maker.op in ("Mul", "Div") else 1.0
             if factor is None or (maker.op in ("Mul", "Div") and source.shape != maker.results[0].shape):
                 break
             scale *= factor
@@ -225,7 +225,7 @@ class _Search:
         return found
 
 
-def _factor(layer: Layer, place: int) -> float | None:
+def factor_of(layer: Layer, place: int) -> float | None:
     """What a Mul or Div multiplies input ``place`` by, if it is one constant number."""
     other = layer.inputs[1 - place] if len(layer.inputs) == 2 else None
     if other is None or other.data is None or other.size != 1 or (layer.op == "Div" and place == 1):
@@ -254,7 +254,7 @@ def _order(layer: Layer, rank: int) -> list[int]:
     return [int(i) for i in layer.attrs.get("perm", range(rank)[::-1])]
 
 
-def _result(exit: Layer, after: Sequence[Layer], shape: tuple[int, ...]) -> Operand | None:
+def result_of(exit: Layer, after: Sequence[Layer], shape: tuple[int, ...]) -> Operand | None:
     """The product as it lies in the region's dense result."""
     result = exit.results[0]
     array = np.empty(result.static_shape, np.int8)

@@ -40,8 +40,9 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_qint8.integer import DynamicQuantize, SumsOfProducts
     from softneuro_qint8.move import QMove
     from softneuro_qint8.pool import QPool
+    from softneuro_qint8.products import QMatMul
 
-    grids = [QConv(), QDepthwise(), QGemm(), QPool(), QFunction(), QMove(), Keep()]
+    grids = [QConv(), QDepthwise(), QGemm(), QMatMul(), QPool(), QFunction(), QMove(), Keep()]
     grids += [QBinary(operator) for operator in ("Add", "Sub", "Mul")]
     return [*grids, SumsOfProducts("ConvInteger"), SumsOfProducts("MatMulInteger"), DynamicQuantize()]
 

@@ -22,6 +22,7 @@ def cases() -> Iterator[Case]:
     yield from _convolutions()
     yield from _depthwise()
     yield from _products()
+    yield from _factors()
     yield from _pools()
     yield from _elementwise()
     yield from _moves()
@@ -170,6 +171,19 @@ def _products() -> Iterator[Case]:
     yield made.case("qgemm-two-biases")
 
 
+def _factors() -> Iterator[Case]:
+    """Two computed factors."""
+    sizes = {"": ((2, 3, 7, 17), (2, 3, 17, 21)), "-broadcast": ((2, 1, 9, 16), (3, 16, 40)), "-few": ((5, 8), (8, 3))}
+    for name, (a, b) in sizes.items():
+        made = Sketch()
+        made.quantised(made.layer("MatMul", made.real(UINT8, *a), made.real(SHIFTED, *b)), SHIFTED)
+        yield made.case(f"qmatmul-computed{name}")
+    made = Sketch()
+    product = made.layer("MatMul", made.on_grid(INT8, 2, 37, 70), made.real(UINT8, 2, 70, 53))
+    made.quantised(made.layer("Relu", product), UINT8)
+    yield made.case("qmatmul-computed-relu")
+
+
 def _pool(name: str, op: str, shape: tuple[int, ...], source: Numbers, result: Numbers, **attrs: Any) -> Case:
     made = Sketch()
     made.quantised(made.layer(op, made.real(source, *shape), **attrs), result)
@@ -280,6 +294,7 @@ def _laid() -> Iterator[Case]:
     made.may_be_rounded(made.layer("Gemm", made.laid(UINT8, 3, 40), made.weights(9, 40), made.bias(9), transB=1), INT8)
     yield made.case("laid-gemm")
     yield from _laid_products()
+    yield from _laid_factors()
     made = Sketch()
     made.may_be_rounded(made.layer("Relu", made.layer("Add", made.laid(UINT8, 2, 17), made.laid(INT8, 2, 17))))
     yield made.case("laid-add-relu")
@@ -314,6 +329,24 @@ def _laid_products() -> Iterator[Case]:
     bounds = [made.constant(np.float32(v)) for v in (-0.5, 1.2)]
     made.may_be_rounded(made.layer("Clip", added, *bounds), INT8)
     yield made.case("laid-matmul-add-clip")
+
+
+def _laid_factors() -> Iterator[Case]:
+    """The two products of attention, heads beside each other as the projections leave them."""
+    for name, depth, keys, sources in (("", 64, 35, (SHIFTED, INT8)), ("-narrow", 20, 9, (UINT8, SHIFTED))):
+        made = Sketch()
+        q, k = (made.laid(numbers, 2, n, 3, depth) for numbers, n in zip(sources, (33, keys), strict=True))
+        turned = made.layer("Transpose", q, perm=[0, 2, 1, 3]), made.layer("Transpose", k, perm=[0, 2, 3, 1])
+        scores = made.layer("MatMul", *turned)
+        made.may_be_rounded(made.layer("Mul", scores, made.constant(np.float32(0.125))), SHIFTED)
+        yield made.case(f"laid-scores{name}")
+    for name, queries, keys, depth in (("", 7, 37, 24), ("-one-row", 1, 64, 64), ("-big", 33, 129, 40)):
+        made = Sketch()
+        weights = made.laid((1 / 255, -128, "int8"), 2, 3, queries, keys)
+        values = made.layer("Transpose", made.laid(UINT8, 2, keys, 3, depth), perm=[0, 2, 1, 3])
+        mixed = made.layer("Transpose", made.layer("MatMul", weights, values), perm=[0, 2, 1, 3])
+        made.may_be_rounded(made.layer("Reshape", mixed, made.constant([2, queries, 3 * depth])), SHIFTED)
+        yield made.case(f"laid-weighed-values{name}")
 
 
 def _sums() -> Iterator[Case]:

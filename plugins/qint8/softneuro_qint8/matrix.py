@@ -24,8 +24,12 @@ def suits(target: Target, window: Window, groups: int, weights: Value) -> bool:
     numbers = weights.qparams
     assert numbers is not None
     signed = np.asarray(numbers.zero_point).dtype == np.int8 and not np.any(numbers.zero_point)
-    fits = groups == 1 and window.channels % 4 == 0 and signed and has_matrix_unit(target, "AMX_INT8")
-    return fits and works("softneuro_qint8.probes:matrix_unit", target)
+    return groups == 1 and window.channels % 4 == 0 and signed and has_integer_unit(target)
+
+
+def has_integer_unit(target: Target) -> bool:
+    """Whether there is a matrix unit of bytes that does what it should."""
+    return has_matrix_unit(target, "AMX_INT8") and works("softneuro_qint8.probes:matrix_unit", target)
 
 
 def matrix_kernel(product: IntegerRows, target: Target) -> NativeKernel:

@@ -35,6 +35,13 @@ def rows_text(isa: str, tile: tuple[int, int], **params: Any) -> str:
     return emitted_text("softneuro_qint8.emit.rows", "rows", isa, **shared, **(rest | params))
 
 
+def pairs_text(isa: str, across: bool) -> str:
+    pieces, vectors = (4, 3, 2, 1), 2
+    params = {"signed": (False, True), "across": across, "masked": False, "rounding": (True, False)}
+    shared = {"pieces": pieces, "vectors": vectors, "narrow_pieces": NARROW_ROWS}
+    return emitted_text("softneuro_qint8.emit.products", "pairs", isa, **shared, **params)
+
+
 def windows_text(isa: str, name: str, **params: Any) -> str:
     shared = {
         "channels": 40,
@@ -58,6 +65,7 @@ def test_every_class_compiles(isa: str) -> None:
         rows_text(mine, TILES[isa][0], stored="int8", few=(3, 4)),
         windows_text(mine, "depthwise"),
         *(windows_text(mine, "pool", kind=kind, **pool) for kind in ("max", "average")),
+        *(pairs_text(mine, across) for across in (True, False)),
         emitted_text("softneuro_qint8.emit.lookup", "lookup", mine),
         emitted_text("softneuro_qint8.emit.dynamic", "quantise", mine),
     ]

@@ -224,7 +224,7 @@ def products(
     without a band x is read in place. scratch: sums, then the band."""
     x, w, start = (e.floats(a[name]) for name in ("x", "w", "start"))
     head = room(e)
-    sums, packed = Sums(tiles, _aligned(e, head)), e.at(head, room_bytes(tiles.rows) // 4)
+    sums, packed = Sums(tiles, aligned(e, head)), e.at(head, room_bytes(tiles.rows) // 4)
     runs = Runs(a["runs"], a["steps"], None if band is None else e.integers(a["run_offsets"]))
     configure(e, a["config"])
 
@@ -287,6 +287,7 @@ def products(
     release(e)
 
 
-def _aligned(e: Emitter, pointer: Value) -> Value:
+def aligned(e: Emitter, pointer: Value) -> Value:
+    """The next address, this one included, that a line of the cache begins at."""
     address = e.b.ptrtoint(pointer, I64)
     return e.floats(e.b.and_(e.add(address, ALIGNMENT - 1), e.i(-ALIGNMENT)))

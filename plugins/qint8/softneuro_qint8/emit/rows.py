@@ -100,7 +100,7 @@ def rows(
             def tile(first: Value, size: int) -> None:
                 pointers = [e.at(packed, e.integer(offsets, e.add(first, r))) for r in range(size)]
                 start = [word.start(e, zero, weight_sums, e.add(ahead, v * e.lanes)) for v in range(width)]
-                sums = _accumulate(e, word, pointers, weights, (a["run"], a["runs"], run_offsets), start)
+                sums = accumulate(e, word, pointers, weights, (a["run"], a["runs"], run_offsets), start)
                 finish.read(e, ahead, width)
                 for r in range(size):
                     at = e.add(base, e.mul(e.add(first, r), a["ld_y"]))
@@ -164,7 +164,7 @@ def _parts(count: int) -> list[tuple[int, int]]:
     return parts
 
 
-def _accumulate(
+def accumulate(
     e: Emitter,
     word: Word,
     pointers: Sequence[Value],
