@@ -29,7 +29,7 @@ class Softmax(Routine):
     def __init__(self, operator: str) -> None:
         self.name, self.pattern = f"cpu/{operator.lower()}", (operator,)
 
-    def _extents(self, region: Region, layout: Layout) -> tuple[int, int, int] | None:
+    def extents(self, region: Region, layout: Layout) -> tuple[int, int, int] | None:
         """(outer, n, inner) in storage order."""
         layer = region.exit
         shape = region.inputs[0].static_shape
@@ -47,11 +47,11 @@ class Softmax(Routine):
         if not region.inputs or not is_f32(*region.inputs, *region.outputs) or not region.inputs[0].static_shape:
             return
         for spec in (NCHW_F32, NHWC_F32) if len(region.inputs[0].static_shape) >= 3 else (NCHW_F32,):
-            if self._extents(region, spec.layout) is not None:
+            if self.extents(region, spec.layout) is not None:
                 yield Offer((spec,), (spec,), accuracy=SUMS)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        extents = self._extents(region, offer.inputs[0].layout)
+        extents = self.extents(region, offer.inputs[0].layout)
         assert extents is not None
         outer, n, inner = extents
         block = min(inner, INNER_BLOCK)
@@ -94,7 +94,8 @@ class LayerNorm(Routine):
             yield (exit,)
             yield from chains(graph, exit, ("Add", *self.pattern))
 
-    def _parts(self, region: Region) -> Norm | None:
+    def parts(self, region: Region) -> Norm | None:
+        """What a region normalises, None where it is not for these routines."""
         layer = region.exit
         if len(region.outputs) != 1 or not is_f32(*region.inputs, *region.outputs):
             return None
@@ -117,11 +118,11 @@ class LayerNorm(Routine):
         return Norm(rows, n, scale, bias, tuple(range(len(region.inputs))))
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        if self._parts(region) is not None and int(region.exit.attrs.get("stash_type", 1)) == 1:
+        if self.parts(region) is not None and int(region.exit.attrs.get("stash_type", 1)) == 1:
             yield Offer((NCHW_F32,) * len(region.inputs), (NCHW_F32,), accuracy=SUMS)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        p = self._parts(region)
+        p = self.parts(region)
         assert p is not None
         per_task = max(1, TASK_ELEMENTS // p.n // ROWS_TOGETHER[0]) * ROWS_TOGETHER[0]
         added = len(p.terms) == 2

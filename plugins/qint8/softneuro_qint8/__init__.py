@@ -39,10 +39,11 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_qint8.gemm import QGemm
     from softneuro_qint8.integer import DynamicQuantize, SumsOfProducts
     from softneuro_qint8.move import QMove
+    from softneuro_qint8.norm import QLayerNorm, QSoftmax
     from softneuro_qint8.pool import QPool
     from softneuro_qint8.products import QMatMul
 
-    grids = [QConv(), QDepthwise(), QGemm(), QMatMul(), QPool(), QFunction(), QMove(), Keep()]
+    grids = [QConv(), QDepthwise(), QGemm(), QMatMul(), QSoftmax(), QLayerNorm(), QPool(), QFunction(), QMove(), Keep()]
     grids += [QBinary(operator) for operator in ("Add", "Sub", "Mul")]
     return [*grids, SumsOfProducts("ConvInteger"), SumsOfProducts("MatMulInteger"), DynamicQuantize()]
 

@@ -15,6 +15,8 @@ from softneuro_core.testing.case import Case, Const, normal, single, uniform
 
 Numbers = tuple[float, int, str]
 """Scale, zero point, type."""
+SHARES = (1 / 255, -128, "int8")
+"""For numbers from 0 to 1."""
 UINT8, INT8, SHIFTED = (0.02, 131, "uint8"), (0.03, 0, "int8"), (0.025, -7, "int8")
 
 
@@ -23,6 +25,7 @@ def cases() -> Iterator[Case]:
     yield from _depthwise()
     yield from _products()
     yield from _factors()
+    yield from _rows()
     yield from _pools()
     yield from _elementwise()
     yield from _moves()
@@ -184,6 +187,18 @@ def _factors() -> Iterator[Case]:
     yield made.case("qmatmul-computed-relu")
 
 
+def _rows() -> Iterator[Case]:
+    """Functions of whole rows."""
+    for n in (3, 16, 53):
+        made = Sketch()
+        made.quantised(made.layer("Softmax", made.real(SHIFTED, 2, 5, n), axis=-1), SHARES)
+        yield made.case(f"qsoftmax-{n}")
+    made = Sketch()
+    operands = made.real(UINT8, 2, 7, 37), made.bias(37), made.bias(37)
+    made.quantised(made.layer("LayerNormalization", *operands), SHIFTED)
+    yield made.case("qlayernorm")
+
+
 def _pool(name: str, op: str, shape: tuple[int, ...], source: Numbers, result: Numbers, **attrs: Any) -> Case:
     made = Sketch()
     made.quantised(made.layer(op, made.real(source, *shape), **attrs), result)
@@ -295,6 +310,7 @@ def _laid() -> Iterator[Case]:
     yield made.case("laid-gemm")
     yield from _laid_products()
     yield from _laid_factors()
+    yield from _laid_rows()
     made = Sketch()
     made.may_be_rounded(made.layer("Relu", made.layer("Add", made.laid(UINT8, 2, 17), made.laid(INT8, 2, 17))))
     yield made.case("laid-add-relu")
@@ -342,11 +358,23 @@ def _laid_factors() -> Iterator[Case]:
         yield made.case(f"laid-scores{name}")
     for name, queries, keys, depth in (("", 7, 37, 24), ("-one-row", 1, 64, 64), ("-big", 33, 129, 40)):
         made = Sketch()
-        weights = made.laid((1 / 255, -128, "int8"), 2, 3, queries, keys)
+        weights = made.laid(SHARES, 2, 3, queries, keys)
         values = made.layer("Transpose", made.laid(UINT8, 2, keys, 3, depth), perm=[0, 2, 1, 3])
         mixed = made.layer("Transpose", made.layer("MatMul", weights, values), perm=[0, 2, 1, 3])
         made.may_be_rounded(made.layer("Reshape", mixed, made.constant([2, queries, 3 * depth])), SHIFTED)
         yield made.case(f"laid-weighed-values{name}")
+
+
+def _laid_rows() -> Iterator[Case]:
+    made = Sketch()
+    made.may_be_rounded(made.layer("Softmax", made.laid(UINT8, 3, 9, 35), axis=-1), SHARES)
+    yield made.case("laid-softmax")
+    for name, *sources in (("", SHIFTED), ("-sum", SHIFTED, UINT8)):
+        made = Sketch()
+        terms = [made.laid(numbers, 2, 9, 35) for numbers in sources]
+        x = terms[0] if len(terms) == 1 else made.layer("Add", *terms)
+        made.may_be_rounded(made.layer("LayerNormalization", x, made.bias(35), epsilon=1e-3), SHIFTED)
+        yield made.case(f"laid-layernorm{name}")
 
 
 def _sums() -> Iterator[Case]:

@@ -30,15 +30,39 @@ def across(e: Emitter, vector: Value, join: Callable[[Value, Value], Value]) -> 
     return vector
 
 
+Write = Callable[[Value, Value, Value | None], None]
+"""``write(i, value, mask)``: a vector of results at ``i``, only the lanes of ``mask`` if there is one."""
+
+
+Scaling = Callable[[Value, Value | None], Sequence[tuple[Value, Value]]]
+"""``scaling(i, mask)``: factor and shift of every row at ``i``."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row a function is applied to. ``read(i, mask)`` gives the vector at ``i``, of which lanes outside ``mask``
-    may not be read; ``out`` has room for whole vectors and may be where it reads."""
+    may not be read; ``out`` has room for whole vectors and may be where it reads (None, where the function allows it:
+    it is read again instead)."""
 
     read: Callable[[Value, Value | None], Value]
-    out: Value
-    result: Value | None = None
-    """Where the results go, if not to ``out``; nothing is written behind them."""
+    out: Value | None
+    write: Write | None = None
+    """Where the results go, if not to ``out``."""
+
+
+def floats_at(e: Emitter, place: Value) -> tuple[Callable[[Value, Value | None], Value], Write]:
+    """Reading and writing float32 that lie together."""
+
+    def read(i: Value, some: Value | None) -> Value:
+        return e.load(place, i) if some is None else e.load_some(place, i, some)
+
+    def write(i: Value, value: Value, some: Value | None) -> None:
+        if some is None:
+            e.store(value, place, i)
+        else:
+            e.store_some(value, place, i, some)
+
+    return read, write
 
 
 def softmax_rows(e: Emitter, n: Value, rows: Sequence[Row]) -> None:
@@ -76,12 +100,12 @@ def softmax_rows(e: Emitter, n: Value, rows: Sequence[Row]) -> None:
     def third(i: Value, some: Value | None) -> None:
         for row, factor in zip(rows, factors, strict=True):
             value = e.b.fmul(e.load(row.out, i), factor)
-            if some is None:
-                e.store(value, row.result or row.out, i)
+            if row.write is None:
+                e.store(value, row.out, i)
             else:
-                e.store_some(value, row.result or row.out, i, some)
+                row.write(i, value, some)
 
-    if all(row.result is None for row in rows):
+    if all(row.write is None for row in rows):
         e.loop(n, lambda i: third(i, None), step=e.lanes)
     else:
         by_vectors(e, n, third)
@@ -116,12 +140,72 @@ def _summed(e: Emitter, n: Value, values: Sequence[Callable[[Value, Value | None
     return [across(e, total, e.b.fadd) for total in totals]
 
 
-def _rows_of_task(e: Emitter, first: int, body: Callable[[Value, int], None]) -> None:
+def rows_of_task(e: Emitter, first: int, body: Callable[[Value, int], None]) -> None:
     """``body(row, count)`` over the rows of all tasks; words ``first`` on: rows, rows of a task."""
     rows, block = e.words(first, 2)
     start = e.mul(e.begin, block)
     count = e.sub(e.smaller(rows, e.mul(e.end, block)), start)
     in_pieces(e, count, ROWS_TOGETHER, 1, lambda row, size: body(e.add(start, row), size))
+
+
+def normalise_rows(
+    e: Emitter,
+    n: Value,
+    rows: Sequence[Row],
+    numbers: tuple[Value, Value],
+    scaling: Scaling,
+) -> None:
+    """Every row to mean 0 and variance 1, then * factor + shift.
+
+    ``numbers`` are 1/n and epsilon (vectors). What a row reads is kept where it has an ``out``; every row has a
+    ``write``.
+    """
+    share, epsilon = numbers
+    held = [row.read if row.out is None else floats_at(e, row.out)[0] for row in rows]
+
+    def sums(row: Row) -> Callable[[Value, Value | None], Value]:
+        def value(i: Value, some: Value | None) -> Value:
+            found = row.read(i, some)
+            if row.out is not None:
+                floats_at(e, row.out)[1](i, found, some)
+            return found
+
+        return value
+
+    means = [e.b.fmul(total, share) for total in _summed(e, n, [sums(row) for row in rows])]
+
+    def squares(r: int) -> Callable[[Value, Value | None], Value]:
+        def value(i: Value, some: Value | None) -> Value:
+            off = e.b.fsub(held[r](i, some), means[r])
+            square = e.b.fmul(off, off)
+            return square if some is None else e.b.select(some, square, e.constant(0.0))
+
+        return value
+
+    variances = [e.b.fmul(total, share) for total in _summed(e, n, [squares(r) for r in range(len(rows))])]
+    factors = []
+    for variance in variances:
+        root = e.intrinsic(f"llvm.sqrt.v{e.lanes}f32", variance.type, [e.b.fadd(variance, epsilon)])
+        factors.append(e.b.fdiv(e.constant(1.0), root))
+
+    def result(i: Value, some: Value | None) -> None:
+        for r, (row, (factor, shift)) in enumerate(zip(rows, scaling(i, some), strict=True)):
+            off = e.b.fmul(e.b.fsub(held[r](i, some), means[r]), factors[r])
+            assert row.write is not None
+            row.write(i, e.fma(off, factor, shift), some)
+
+    by_vectors(e, n, result)
+
+
+def scaling_by(e: Emitter, numbers: tuple[Value, Value], size: int, places: Sequence[Value]) -> Scaling:
+    """Of ``size`` rows, from two arrays: by column, or of each whole row where ``places`` says which number is its."""
+    fixed = [(e.broadcast(numbers[0], place), e.broadcast(numbers[1], place)) for place in places]
+    reads = [floats_at(e, pointer)[0] for pointer in numbers]
+
+    def by_column(i: Value, some: Value | None) -> Sequence[tuple[Value, Value]]:
+        return [(reads[0](i, some), reads[1](i, some))] * size
+
+    return by_column if not places else lambda i, some: fixed
 
 
 @emitted
@@ -133,13 +217,11 @@ def softmax(e: Emitter) -> None:
     def some_rows(first: Value, size: int) -> None:
         def row(r: int) -> Row:
             at = e.mul(e.add(first, r), n)
-            source = e.at(x, at)
-            read = lambda i, some: e.load(source, i) if some is None else e.load_some(source, i, some)  # noqa: E731
-            return Row(read, e.at(held, e.mul(pitch, r)), e.at(y, at))
+            return Row(floats_at(e, e.at(x, at))[0], e.at(held, e.mul(pitch, r)), floats_at(e, e.at(y, at))[1])
 
         softmax_rows(e, n, [row(r) for r in range(size)])
 
-    _rows_of_task(e, 2, some_rows)
+    rows_of_task(e, 2, some_rows)
 
 
 @emitted
@@ -151,58 +233,20 @@ def normalise(e: Emitter, per_row: bool, added: bool) -> None:
     """
     x, more, scale, bias, y = (e.floats(e.word(n)) for n in range(5))
     n, channels = e.words(7, 2)
-    share, epsilon, one = e.splat(e.number(9)), e.splat(e.number(10)), e.constant(1.0)
-
-    def load(source: Value, i: Value, some: Value | None) -> Value:
-        return e.load(source, i) if some is None else e.load_some(source, i, some)
-
-    def store(value: Value, out: Value, i: Value, some: Value | None) -> None:
-        if some is None:
-            e.store(value, out, i)
-        else:
-            e.store_some(value, out, i, some)
+    numbers = e.splat(e.number(9)), e.splat(e.number(10))
 
     def some_rows(first: Value, size: int) -> None:
-        numbers = [e.add(first, r) for r in range(size)]
-        places = [e.mul(number, n) for number in numbers]
-        outs = [e.at(y, place) for place in places]
+        places = [e.add(first, r) for r in range(size)]
 
-        def sums(r: int) -> Callable[[Value, Value | None], Value]:
-            def value(i: Value, some: Value | None) -> Value:
-                found = load(e.at(x, places[r]), i, some)
-                if added:
-                    found = e.b.fadd(found, load(e.at(more, places[r]), i, some))
-                    store(found, outs[r], i, some)
-                return found
+        def row(r: int) -> Row:
+            at = e.mul(places[r], n)
+            read, write = floats_at(e, e.at(x, at))[0], floats_at(e, e.at(y, at))[1]
+            if not added:
+                return Row(read, None, write)
+            other = floats_at(e, e.at(more, at))[0]
+            return Row(lambda i, some: e.b.fadd(read(i, some), other(i, some)), e.at(y, at), write)
 
-            return value
+        own = [e.divmod(place, channels)[1] for place in places] if per_row else []
+        normalise_rows(e, n, [row(r) for r in range(size)], numbers, scaling_by(e, (scale, bias), size, own))
 
-        means = [e.b.fmul(total, share) for total in _summed(e, n, [sums(r) for r in range(size)])]
-        held = outs if added else [e.at(x, place) for place in places]
-
-        def squares(r: int) -> Callable[[Value, Value | None], Value]:
-            def value(i: Value, some: Value | None) -> Value:
-                off = e.b.fsub(load(held[r], i, some), means[r])
-                square = e.b.fmul(off, off)
-                return square if some is None else e.b.select(some, square, e.constant(0.0))
-
-            return value
-
-        variances = [e.b.fmul(total, share) for total in _summed(e, n, [squares(r) for r in range(size)])]
-        factors = []
-        for variance in variances:
-            root = e.intrinsic(f"llvm.sqrt.v{e.lanes}f32", variance.type, [e.b.fadd(variance, epsilon)])
-            factors.append(e.b.fdiv(one, root))
-        rows = [e.divmod(number, channels)[1] for number in numbers] if per_row else []
-        fixed = [(e.broadcast(scale, row), e.broadcast(bias, row)) for row in rows]
-
-        def result(i: Value, some: Value | None) -> None:
-            shared = None if per_row else (load(scale, i, some), load(bias, i, some))
-            for r in range(size):
-                factor, shift = shared or fixed[r]
-                off = e.b.fmul(e.b.fsub(load(held[r], i, some), means[r]), factors[r])
-                store(e.fma(off, factor, shift), outs[r], i, some)
-
-        by_vectors(e, n, result)
-
-    _rows_of_task(e, 5, some_rows)
+    rows_of_task(e, 5, some_rows)
