@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import numpy as np
 from softneuro_cpu_numba.copies import Block
-from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.movement import nest
 from softneuro_cpu_numba.windows import storage_strides
 
@@ -62,7 +61,7 @@ class QFunction(Routine):
         shape = region.outputs[0].static_shape
         strides = storage_strides(offer.outputs[0].layout, shape)
         block = Block(nest(shape, strides, strides), 0)
-        return lookup_kernel([block], [as_table(results.reshape(-1))], isa_of(target))
+        return lookup_kernel([block], [as_table(results.reshape(-1))], target)
 
 
 def _grown(graph: Graph, exit: Layer) -> tuple[Layer, ...]:

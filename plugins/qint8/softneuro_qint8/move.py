@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 from softneuro_cpu_numba.copies import Block, PlacedCopy, is_whole
-from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.movement import Move, parts_of
 from softneuro_cpu_numba.native import aligned
 
@@ -53,7 +52,7 @@ class QMove(Routine):
         tables = {i: regrid(grid, between.result) for i, grid in zip(between.places, between.sources, strict=True)}
         same = as_table(stored(between.result.grid))
         each = [same if isinstance(b.source, np.ndarray) else tables[b.source] for b in blocks]
-        return lookup_kernel(blocks, each, isa_of(target))
+        return lookup_kernel(blocks, each, target)
 
 
 def _ways(region: Region) -> Iterator[tuple[Between, Layout, Layout, list[Block]]]:

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from softneuro_cpu_numba.copies import MAX_LOOPS, Block, loops
+from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.strides import Axis
 
+from softneuro_core.device import Target
 from softneuro_qint8.numbers import Bounded, Grid
 
 MAX_OUTER = MAX_LOOPS - 1
@@ -39,15 +41,18 @@ def as_table(results: np.ndarray) -> np.ndarray:
     return aligned(results.view(np.uint8))
 
 
-def lookup_kernel(blocks: Sequence[Block], tables: Sequence[np.ndarray], isa: str) -> NativeKernel:
+def lookup_kernel(blocks: Sequence[Block], tables: Sequence[np.ndarray], target: Target) -> NativeKernel:
     """Every block through its table."""
+    isa = isa_of(target)
+    permutes = isa == "avx512" and "AVX512VBMI" in target.isa.split(",")
     words: list[Argument] = []
     first = 0
     for block, table in zip(blocks, tables, strict=True):
         found, tasks = _words(block, table, first)
         words += found
         first += tasks
-    return NativeKernel(emitted_address("softneuro_qint8.emit.lookup", "lookup", isa), (len(blocks), *words), first)
+    address = emitted_address("softneuro_qint8.emit.lookup", "lookup", isa, permutes=permutes)
+    return NativeKernel(address, (len(blocks), *words), first)
 
 
 def _words(block: Block, table: np.ndarray, first: int) -> tuple[list[Argument], int]:
