@@ -72,13 +72,14 @@ def _told(changes: Changes) -> Iterator[str]:
 
 
 def _grids_used(form: Formulation, selection: Selection) -> dict[str, tuple[float, int, str]]:
-    """Of the values some step stores rounded, though the model does not."""
+    """Of the values some step stores rounded, though the model does not; and of those beside constants that are:
+    wherever a plan has a grid its weights have theirs (``softneuro_core.grids``)."""
     every = grids_of(form.graph)
     used = set()
     for candidate in chosen_candidates(form, selection):
         region, offer = candidate.region, candidate.offer
         for value, spec in zip(region.inputs + region.outputs, offer.inputs + offer.outputs, strict=True):
-            if value.name in every and spec.dtype.name == every[value.name][2]:
+            if value.name in every and (offer.rounds_constants or spec.dtype.name == every[value.name][2]):
                 used.add(value.name)
     return {name: every[name] for name in sorted(used)}
 

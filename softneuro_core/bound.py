@@ -28,15 +28,31 @@ class FrontPoint:
 
 
 @dataclass(frozen=True, slots=True)
+class PartNoise:
+    """Power of the error over power of the outputs where one part alone (layers in order) is rounded; infinite where it
+    cannot run so. ``constants``: only its constants are."""
+
+    layers: tuple[str, ...]
+    noise: float
+    constants: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        return {"layers": list(self.layers), "noise": _or_null(self.noise), "constants": self.constants}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> PartNoise:
+        return PartNoise(tuple(map(str, data["layers"])), _or_inf(data["noise"]), bool(data["constants"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Bound:
-    """``metric`` may drop by ``max_drop`` on ``samples`` samples. ``noise`` is power of the error over power of the
-    outputs where one part alone (layers in order) is rounded; infinite where it cannot run so."""
+    """``metric`` may drop by ``max_drop`` on ``samples`` samples."""
 
     metric: str
     max_drop: float
     samples: int
     front: tuple[FrontPoint, ...]
-    noise: tuple[tuple[tuple[str, ...], float], ...]
+    noise: tuple[PartNoise, ...]
     grids_left: Grids = field(default_factory=dict)
     """Scale, zero point and dtype of values the plan does not store on their grids: with them every layer can be
     explained without the ranges."""
@@ -47,7 +63,7 @@ class Bound:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; an infinite number is null."""
-        noise = [[*layers, _or_null(found)] for layers, found in self.noise]
+        noise = [part.to_json() for part in self.noise]
         front = [{key: _or_null(number) for key, number in asdict(point).items()} for point in self.front]
         grids = {name: list(numbers) for name, numbers in sorted(self.grids_left.items())}
         head = {"metric": self.metric, "max_drop": self.max_drop, "samples": self.samples}
@@ -59,7 +75,7 @@ class Bound:
         front = tuple(FrontPoint(**{key: _or_inf(value) for key, value in point.items()}) for point in data["front"])
         if sum(point.chosen for point in front) != 1:
             raise ValueError("one plan of the front is the chosen one")
-        noise = tuple((tuple(map(str, row[:-1])), _or_inf(row[-1])) for row in data["noise"])
+        noise = tuple(map(PartNoise.from_json, data["noise"]))
         grids = {str(k): (float(s), int(z), str(d)) for k, (s, z, d) in data["grids_left"].items()}
         return Bound(str(data["metric"]), float(data["max_drop"]), int(data["samples"]), front, noise, grids)
 

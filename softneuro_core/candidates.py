@@ -210,7 +210,13 @@ def _lies_on(value: Value, dtype: DType) -> bool:
 
 
 def rounds(candidate: Candidate) -> bool:
-    """Whether the candidate stores real values on grids the model does not put them on."""
+    """Whether the candidate stores real values, or constants, on grids the model does not put them on."""
+    rounds_constants = candidate.offer.rounds_constants and any(map(is_laid, candidate.region.constants))
+    return rounds_constants or rounds_values(candidate)
+
+
+def rounds_values(candidate: Candidate) -> bool:
+    """Whether it stores values, not only constants, on such grids."""
     region, offer = candidate.region, candidate.offer
     pairs = zip(region.inputs + region.outputs, offer.inputs + offer.outputs, strict=True)
     return any(is_laid(value) and not spec.dtype.is_float for value, spec in pairs)

@@ -14,7 +14,7 @@ import numpy as np
 
 from softneuro_core.device import Buffer, ObjectBuffer, Target
 from softneuro_core.graph import Graph, Layer, Region, Value, chains
-from softneuro_core.spec import TensorSpec
+from softneuro_core.spec import DType, TensorSpec
 
 AnyBuffer = Buffer | ObjectBuffer
 
@@ -41,7 +41,8 @@ class Offer:
     in output 0, as {input: (axis, first index there)}: the kernel must be right both ways, as a Concat that copies
     only what is elsewhere. ``flops`` and ``bytes`` are the work
     this way really does, used only for estimates where nothing is measured. ``uses`` names dtypes narrower than the
-    values' own that weights or sums are kept in: the user must have allowed each, and then may expect its rounding.
+    values' own that weights or sums are kept in: the user must have allowed each, and then may expect its rounding. An
+    integer type among them: constants are kept on the grids laid over them (``softneuro_core.grids``).
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -56,6 +57,11 @@ class Offer:
     flops: float | None = None
     bytes: float | None = None
     uses: frozenset[str] = frozenset()
+
+    @property
+    def rounds_constants(self) -> bool:
+        """Whether constants are kept as integers of the grids laid over them: ``uses`` names their type."""
+        return any(not DType.parse(name).is_float for name in self.uses)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", _specs(self.inputs))

@@ -10,16 +10,15 @@ from typing import Any
 from softneuro_core.accuracy.front import Corner, Front
 from softneuro_core.accuracy.metrics import Metric, Outputs, noise_of
 from softneuro_core.accuracy.trial import Part, Samples, Trial, outputs_of, parts_of
-from softneuro_core.bound import Bound, FrontPoint
-from softneuro_core.candidates import Request, enumerate_candidates, rounds
+from softneuro_core.bound import Bound, FrontPoint, PartNoise
+from softneuro_core.candidates import Candidate, Request, enumerate_candidates, rounds
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph
 from softneuro_core.grids import grids_of
 from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
 from softneuro_core.profiling.in_place import InPlace
-from softneuro_core.selection import Prices
-from softneuro_core.spec import TensorSpec
+from softneuro_core.selection import Prices, chosen_candidates
 from softneuro_core.tuning import Task, Tuned, as_seen, select_plan, settle_in_place
 
 TRIAL_SAMPLES = 8
@@ -44,18 +43,13 @@ class Point:
 
     @property
     def rounded_layers(self) -> frozenset[str]:
-        """Layers computed on grids."""
-        return rounded_layers(self.tuned.plan)
+        """Layers computed on grids, or with constants on grids."""
+        return frozenset(layer.name for c in _rounding(self.tuned) for layer in c.region.layers)
 
     def as_kept(self, chosen: bool) -> FrontPoint:
         """Without the plan itself."""
         numbers = self.predicted_us, self.us, self.noise, self.seen_noise, self.drop
         return FrontPoint(*numbers, len(self.rounded_layers), chosen)
-
-
-def rounded_layers(plan: Plan) -> frozenset[str]:
-    """Layers whose results a plan stores as integers."""
-    return frozenset(n for s in plan.kernel_steps if any(_is_integer(t) for t in s.outputs) for n in s.layers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +80,14 @@ class Bounded:
     def record(self) -> Bound:
         """What the plan keeps of it."""
         graph, used = self.chosen.tuned.form.graph, self.chosen.tuned.plan.grids
-        ordered = [(sorted(part, key=graph.index.__getitem__), noise) for part, noise in self.noise.items()]
-        ordered.sort(key=lambda item: graph.index[item[0][0]])
+        parts = [(sorted(part.layers, key=graph.index.__getitem__), part) for part in self.noise]
+        parts.sort(key=lambda item: (graph.index[item[0][0]], item[1].constants))
         return Bound(
             self.metric,
             self.max_drop,
             self.samples,
             tuple(p.as_kept(p is self.chosen) for p in self.points),
-            tuple((tuple(layer.name for layer in layers), noise) for layers, noise in ordered),
+            tuple(PartNoise(tuple(x.name for x in xs), self.noise[part], part.constants) for xs, part in parts),
             {name: numbers for name, numbers in grids_of(graph).items() if name not in used},
         )
 
@@ -157,11 +151,12 @@ def in_turns(points: Sequence[Point], run: Callable[[Plan], InPlace | None]) -> 
 
 
 def _rounds_any(corner: Corner) -> bool:
-    return any(_is_integer(text) for step in corner.tuned.plan.kernel_steps for text in step.outputs)
+    return bool(_rounding(corner.tuned))
 
 
-def _is_integer(spec: str) -> bool:
-    return TensorSpec.parse(spec).dtype.name in INTEGERS
+def _rounding(tuned: Tuned) -> list[Candidate]:
+    """What the plan is made of that rounds."""
+    return [candidate for candidate in chosen_candidates(tuned.form, tuned.selection) if rounds(candidate)]
 
 
 def _seen(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from softneuro_core.accuracy.metrics import Outputs, noise_of
-from softneuro_core.candidates import Candidate, Candidates, rounds
+from softneuro_core.candidates import Candidate, Candidates, rounds, rounds_values
 from softneuro_core.catalog import Catalog
 from softneuro_core.errors import SoftneuroError
 from softneuro_core.graph import Graph, Layer
@@ -20,8 +20,19 @@ from softneuro_core.session import Session
 from softneuro_core.tuning import Task, Tuned, select_plan
 
 Samples = Sequence[Mapping[str, np.ndarray]]
-Part = frozenset[Layer]
-"""Layers that may be computed on their grids together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Layers that may be computed on their grids together; ``constants``: only their constants lie on grids."""
+
+    layers: frozenset[Layer]
+    constants: bool = False
+
+    @staticmethod
+    def of(candidate: Candidate) -> Part:
+        """The layers of a candidate that rounds."""
+        return Part(frozenset(candidate.region.layers), not rounds_values(candidate))
 
 
 def outputs_of(graph: Graph, plan: Plan, samples: Samples, catalog: Catalog) -> list[Outputs]:
@@ -34,9 +45,12 @@ def outputs_of(graph: Graph, plan: Plan, samples: Samples, catalog: Catalog) -> 
 
 def parts_of(candidates: Iterable[Candidate]) -> dict[Candidate, Part]:
     """For every candidate that rounds and computes, the largest such region around it: they are tried together."""
-    found = [c for c in candidates if rounds(c) and c.offer.accuracy != EXACT]
-    regions = sorted({frozenset(c.region.layers) for c in found}, key=len, reverse=True)
-    return {c: next(r for r in regions if r >= set(c.region.layers)) for c in found}
+    own = {c: Part.of(c) for c in candidates if rounds(c) and c.offer.accuracy != EXACT}
+    parts = sorted(set(own.values()), key=lambda part: len(part.layers), reverse=True)
+    return {
+        c: next(p for p in parts if p.constants == part.constants and p.layers >= part.layers)
+        for c, part in own.items()
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +73,19 @@ class Trial:
     def noise_by_part(self, parts: Iterable[Part]) -> dict[Part, float]:
         """Noise at the outputs when one part alone is on its grid; infinite for one that cannot be run so."""
         index, progress = self.found.graph.index, self.task.progress
-        every = sorted(set(parts), key=lambda part: min(index[layer] for layer in part))
+        every = sorted(set(parts), key=lambda part: (min(index[n] for n in part.layers), part.constants))
         progress.start(len(every), "noise of each layer on its grid")
         noise = {}
         for part in every:
             noise[part] = self._noise_alone(part)
-            progress.advance(1, min(part, key=index.__getitem__).name)
+            progress.advance(1, min(part.layers, key=index.__getitem__).name)
         return noise
 
     def _noise_alone(self, part: Part) -> float:
         def may_stay(candidate: Candidate) -> bool:
             if rounds(candidate):
-                return frozenset(candidate.region.layers) == part
-            return part.isdisjoint(candidate.region.layers)
+                return Part.of(candidate) == part
+            return part.layers.isdisjoint(candidate.region.layers)
 
         kernels = {c: price for c, price in self.prices.kernels.items() if may_stay(c)}
         try:

@@ -26,7 +26,7 @@ from softneuro_core.profiling.keys import constants_nbytes
 from softneuro_core.profiling.measure import Case, Effort, measure
 from softneuro_core.profiling.values import Stored
 from softneuro_core.rig import Operand
-from softneuro_core.routine import Adapter, Routine
+from softneuro_core.routine import Adapter, Offer, Routine
 from softneuro_core.spec import OBJECT, TensorSpec
 
 Phase = Callable[[str], None]
@@ -70,7 +70,7 @@ class Workbench:
         arrays = [self.array(message, value) for value in region.inputs]
         expected: list[Any] = [None] * len(results)
         if message.get("checked", True):
-            expected = self._expected(message, region, operands, arrays)
+            expected = self._expected(message, region, offer, arrays)
             expected = [_stored_as(array, *result) for array, result in zip(expected, results, strict=True)]
         return Case(
             prepare=lambda: routine.prepare(region, offer, target),
@@ -87,12 +87,11 @@ class Workbench:
             constants_nbytes=constants_nbytes(self.graph),
         )
 
-    def _expected(
-        self, message: Message, region: Region, operands: tuple[tuple[Value, TensorSpec], ...], arrays: list[Any]
-    ) -> list[Any]:
+    def _expected(self, message: Message, region: Region, offer: Offer, arrays: list[Any]) -> list[Any]:
         """Reference results of what the kernel is really given: a quantised input is a rounded one, and so are laid
-        constants then."""
-        if not any(needs_quantising(*operand) for operand in operands):
+        constants then, or where the offer says so."""
+        operands = tuple(zip(region.inputs, offer.inputs, strict=True))
+        if not offer.rounds_constants and not any(needs_quantising(*operand) for operand in operands):
             return [self.array(message, value) for value in region.outputs]
         given = [_rounded(array, *operand) for array, operand in zip(arrays, operands, strict=True)]
         with rounded_constants(region):

@@ -59,7 +59,7 @@ def others_line(found: BoundReasons) -> str:
 
 def _names(part: PartRow) -> str:
     """The layers, only the ends of what converters call them at length."""
-    names = show_layers(part.layers)
+    names = show_layers(part.layers) + (" (weights)" if part.constants else "")
     return names if len(names) <= WIDEST else "..." + names[3 - WIDEST :]
 
 

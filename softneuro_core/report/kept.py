@@ -7,12 +7,11 @@ this one rounds and the layer too.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from softneuro_core.accuracy.bounded import rounded_layers
-from softneuro_core.bound import Bound
-from softneuro_core.candidates import Candidate, rounds
+from softneuro_core.bound import Bound, PartNoise
+from softneuro_core.candidates import Candidate, rounds, rounds_values
 from softneuro_core.errors import SelectionError
 from softneuro_core.plan import Plan
 from softneuro_core.tuning import Tuned
@@ -21,12 +20,14 @@ from softneuro_core.tuning import Tuned
 @dataclass(frozen=True, slots=True)
 class PartRow:
     """Layers that can be rounded together, and the noise they make alone. Of those kept in float ``more_us`` is what
-    the whole plan would take more (less than 0: it would gain) if they were rounded as well; None: no plan can."""
+    the whole plan would take more (less than 0: it would gain) if they were rounded as well; None: no plan can.
+    ``constants``: only their constants are rounded."""
 
     layers: tuple[str, ...]
     noise: float
     is_rounded: bool
     more_us: float | None = None
+    constants: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +51,40 @@ def bound_reasons(tuned: Tuned, plan: Plan) -> BoundReasons | None:
     """
     if plan.bound is None:
         return None
-    rounded = rounded_layers(plan)
-    now = _least_us(tuned, lambda c: not rounds(c) or rounded.issuperset(_names(c)))
-    rows = [_row(tuned, layers, noise, rounded, now) for layers, noise in plan.bound.noise]
-    named = {name for layers, _ in plan.bound.noise for name in layers} | rounded
+    chosen = {(step.layers, step.routine, step.inputs, step.outputs) for step in plan.kernel_steps}
+    taken = [c for c in tuned.form.candidates if rounds(c) and _as_step(c) in chosen]
+    rounded = {
+        only: frozenset().union(*(_names(c) for c in taken if rounds_values(c) != only)) for only in (False, True)
+    }
+    now = _least_us(tuned, lambda c: not rounds(c) or rounded[not rounds_values(c)].issuperset(_names(c)))
+    rows = [_row(tuned, part, rounded, now) for part in plan.bound.noise]
+    named = {name for part in plan.bound.noise for name in part.layers}.union(*rounded.values())
     others = Counter(layer.op for layer in tuned.form.graph.layers if layer.name not in named)
     return BoundReasons(plan.bound, tuple(rows), tuple(others.most_common()))
 
 
-def _row(tuned: Tuned, layers: tuple[str, ...], noise: float, rounded: frozenset[str], now: float | None) -> PartRow:
-    mine = frozenset(layers)
-    if mine & rounded:
-        return PartRow(layers, noise, True)
+def _as_step(candidate: Candidate) -> tuple[tuple[str, ...], str, tuple[str, ...], tuple[str, ...]]:
+    """As a plan names it."""
+    ends = (tuple(map(str, specs)) for specs in (candidate.offer.inputs, candidate.offer.outputs))
+    return tuple(layer.name for layer in candidate.region.layers), candidate.routine.name, *ends
+
+
+def _row(tuned: Tuned, part: PartNoise, rounded: Mapping[bool, frozenset[str]], now: float | None) -> PartRow:
+    """``rounded``: layers the plan rounds, by whether only their constants are."""
+    mine = frozenset(part.layers)
+    if mine & rounded[part.constants]:
+        return PartRow(part.layers, part.noise, True, None, part.constants)
 
     def may_stay(candidate: Candidate) -> bool:
         names = _names(candidate)
         if rounds(candidate):
-            return names == mine or rounded.issuperset(names)
+            only = not rounds_values(candidate)
+            return (names == mine and only == part.constants) or rounded[only].issuperset(names)
         return mine.isdisjoint(names)
 
     then = _least_us(tuned, may_stay)
-    return PartRow(layers, noise, False, None if then is None or now is None else then - now)
+    more_us = None if then is None or now is None else then - now
+    return PartRow(part.layers, part.noise, False, more_us, part.constants)
 
 
 def _names(candidate: Candidate) -> frozenset[str]:

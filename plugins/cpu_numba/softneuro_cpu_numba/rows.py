@@ -162,7 +162,8 @@ class RowProduct:
     """y[pixel, group * N + n] = windows(x) @ matrix[group] + bias, + residual, activated; y is NHWC or a matrix.
 
     ``window`` None is a plain product of ``rows`` rows. ``residual`` is the number of the added input; weights are
-    kept ``stored`` as float32, float16 or bfloat16 and widened on the way into the tile. ``x`` and ``scale`` are the
+    kept ``stored`` as float32, float16, bfloat16 or int8 and widened on the way into the tile; sums of int8 count
+    ``factors`` each, by column. ``x`` and ``scale`` are the
     numbers of the input and of K factors for the rows of the matrix (dense pixels of one image only). ``pairs``: input
     and matrix are words of two bfloat16, which channels and K count; ``result`` is how y and the residual are stored.
     """
@@ -180,6 +181,7 @@ class RowProduct:
     scale: int | None = None
     pairs: bool = False
     result: str = "float32"
+    factors: np.ndarray | None = None  # (groups * N,)
 
     @property
     def is_flat(self) -> bool:
@@ -234,6 +236,7 @@ class RowProduct:
             *self._places(parts.most_rows),
             *self._result_places(parts.most_rows),
             None if self.scale is None else In(self.scale),
+            None if self.factors is None else panels.pack(self.factors.reshape(groups, 1, n)),
             *(self.activation.p0, self.activation.p1, *self._band()),
         ]
         return NativeKernel(address, tuple(args), images * groups * parts.tasks, self._scratch(parts.most_rows))

@@ -311,6 +311,7 @@ def _laid() -> Iterator[Case]:
     yield from _laid_products()
     yield from _laid_factors()
     yield from _laid_rows()
+    yield from _streamed()
     made = Sketch()
     made.may_be_rounded(made.layer("Relu", made.layer("Add", made.laid(UINT8, 2, 17), made.laid(INT8, 2, 17))))
     yield made.case("laid-add-relu")
@@ -375,6 +376,23 @@ def _laid_rows() -> Iterator[Case]:
         x = terms[0] if len(terms) == 1 else made.layer("Add", *terms)
         made.may_be_rounded(made.layer("LayerNormalization", x, made.bias(35), epsilon=1e-3), SHIFTED)
         yield made.case(f"laid-layernorm{name}")
+
+
+def _streamed() -> Iterator[Case]:
+    """Weights that are read once, beside activations in float32."""
+    for rows, op, name in ((1, "Relu", "row"), (3, "HardSwish", "rows"), (8, "Relu", "most-rows")):
+        made = Sketch()
+        product = made.layer("Gemm", made.laid(UINT8, rows, 261), made.weights(260, 261), made.bias(260), transB=1)
+        made.may_be_rounded(made.layer(op, product), SHIFTED)
+        yield made.case(f"laid-streamed-{name}")
+    made = Sketch()
+    product = made.layer("MatMul", made.laid(UINT8, 2, 2, 300), made.weights(300, 231, axis=1))
+    made.may_be_rounded(made.layer("Add", product, made.laid(SHIFTED, 2, 2, 231)), SHIFTED)
+    yield made.case("laid-streamed-residual")
+    made = Sketch()
+    conv = made.layer("Conv", made.on_grid(SHIFTED, 1, 270, 1, 1), made.weights(250, 270, 1, 1), made.bias(250))
+    made.layer("HardSigmoid", conv)
+    yield made.case("streamed-one-pixel")
 
 
 def _sums() -> Iterator[Case]:

@@ -130,7 +130,7 @@ def test_what_is_kept_in_float_says_what_it_would_have_cost(database: CostDataba
     reasons = bound_reasons(found.table, plan)
     assert reasons is not None and len(reasons.kept) == len(found.noise) > 3
     assert dict(reasons.others) == {"Flatten": 1}
-    form, noise = found.table.form, {frozenset(n.name for n in part): seen for part, seen in found.noise.items()}
+    form, noise = found.table.form, {frozenset(n.name for n in part.layers): seen for part, seen in found.noise.items()}
     exact = [i for i, c in enumerate(form.candidates) if not rounds(c)]
     base = min(marginals_of(found, exact))
     for part in reasons.kept:
@@ -152,6 +152,42 @@ def marginals_of(found: Bounded, kept: list[int]) -> list[int]:
     problem = found.table.form.problem
     some = replace(problem, options=tuple(problem.options[i] for i in kept))
     return [m for m in found.table.tuner.min_marginals(some, found.table.tuner.select(some)) if m is not None]
+
+
+def dense() -> Graph:
+    """Two Gemms of one row, calibrated."""
+    rng = np.random.default_rng(11)
+    weights = [rng.standard_normal((300, 300)).astype(np.float32) / 17 for _ in range(2)]
+    nodes = [helper.make_node("Gemm", [a, f"w{i}"], [b], f"fc{i}", transB=1) for i, (a, b) in enumerate(("xh", "hy"))]
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 300]) for n in "xy"]
+    stored = [numpy_helper.from_array(w, f"w{i}") for i, w in enumerate(weights)]
+    made = helper.make_model(
+        helper.make_graph(nodes, "dense", ends[:1], ends[1:], stored),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    return sn.load(made, catalog=CATALOG)
+
+
+ROWS = [{"x": np.random.default_rng(n).standard_normal((1, 300)).astype(np.float32)} for n in range(8)]
+
+
+def test_weights_alone_on_grids_are_noise_that_is_bounded_and_replay(database: CostDatabase) -> None:
+    """Values stay float32: the plan must still say that it rounds, and bring the grids back."""
+    graph = lay_grids(dense(), calibrate(dense(), ROWS, "minmax", threads=1, catalog=CATALOG))
+    others = [n for n in CATALOG.routines if n not in ("cpu/qweights", "cpu/reference")]
+    request = Request(forbid=tuple(f"{name}@Gemm" for name in others))
+    with task_of(request, 1, None, None, CATALOG, database) as task:
+        found = tune_bounded(graph, request, ROWS, METRICS["signal"], 0.5, task)
+        nothing = tune_bounded(graph, request, ROWS, METRICS["signal"], 0.0, task)
+    assert {part.constants for part in found.noise} == {True} and all(0 < n < 1e-3 for n in found.noise.values())
+    assert found.chosen.rounded_layers == {"fc0", "fc1"} and 0 < found.chosen.drop < 0.5
+    assert not nothing.chosen.rounded_layers and not nothing.tuned.plan.grids
+    plan = sn.Plan.from_json(found.tuned.plan.to_json())
+    assert {step.routine for step in plan.kernel_steps} == {"cpu/qweights"}
+    again = sn.Session(dense(), plan, catalog=CATALOG).run(ROWS[0])["y"]
+    (here,) = outputs_of(graph, found.tuned.plan, ROWS[:1], CATALOG)
+    np.testing.assert_array_equal(again, here["y"])
 
 
 def run(*arguments: object) -> Result:

@@ -19,6 +19,7 @@ ARGUMENTS = (
     *("row_tasks", "rows_per_task", "most_tasks", "panel_tasks", "panels_per_task", "rows", "columns"),
     *("x_image", "groups", "channels", "x_channel", "out_channels", "ld_y", "wide", "panels", "k"),
     *("ld_a", "offsets", "run", "runs", "run_offsets", "y_image", "y_row", "y_origin", "y_offsets", "scale"),
+    "factors",
 )
 """Then p0, p1 and, unless pointwise, the band. ``rows`` x ``columns`` are the output's; ``starts`` gives each panel's
 first column; ``offsets`` each pixel's place in the band; ``ld_a`` (pointwise) the floats between two pixels.
@@ -55,7 +56,8 @@ def rows(
     ``lines``: cache lines of the next panel every step asks for.
     ``pairs``: x and w are bfloat16; channels, k and all of x are counted in words of two. ``result``: how y and the
     residual are stored.
-    scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16 or bfloat16.
+    scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16, bfloat16 or int8;
+    sums of int8 are multiplied by ``factors``, by column, before the bias is added.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     at = len(ARGUMENTS)
@@ -63,6 +65,7 @@ def rows(
     finish = Finish(act, e.number(at), e.number(at + 1), more, result)
     band = None if source == "pointwise" else Band.read(e, source, at + 2, planes)
     x, bias, y = e.floats(a["x"]), e.floats(a["bias"]), e.stored(a["y"], result)
+    steps, factors = stored == "int8", e.floats(a["factors"])
     w = e.stored(a["w"], stored)
     starts = e.integers(a["starts"])
     scale = e.floats(a["scale"]) if scaled else None
@@ -105,18 +108,21 @@ def rows(
             else:
                 ahead = e.mul(number, width * e.lanes)
             ahead = e.add(before, ahead)
-            weights, biases = e.at(w, e.mul(ahead, a["k"])), e.at(bias, ahead)
+            weights, biases, own = e.at(w, e.mul(ahead, a["k"])), e.at(bias, ahead), e.at(factors, ahead)
             base = e.add(written, column)
             mask = few if few and width == 1 else None
 
             def tile(first: Value, size: int) -> None:
                 pointers = [row_at(e.add(first, r)) for r in range(size)]
-                start = [e.load(biases, v * e.lanes) for v in range(width)]
+                start = [e.constant(0.0) if steps else e.load(biases, v * e.lanes) for v in range(width)]
                 following = e.mul(a["ld_a"], size) if ask_ahead and size == pieces[0] else None
                 tiles = e.b.udiv(e.i(first), e.i(pieces[0])) if lines else first
                 next_panel = coming(e, weights, a["k"], width * e.lanes, tiles, lines)
                 columns = Panel(weights, stored, scale, pairs=pairs, coming=next_panel)
                 sums = accumulate(e, pointers, columns, segments, start * size, following)
+                if steps:
+                    ends = [(e.load(own, v * e.lanes), e.load(biases, v * e.lanes)) for v in range(width)]
+                    sums = [e.fma(total, *ends[i % width]) for i, total in enumerate(sums)]
                 for r in range(size):
                     offset = e.add(base, ahead_of(e.add(first, r)))
                     for v in range(width):

@@ -109,7 +109,9 @@ class Emitter:
 
     def stored(self, address: Value, dtype: str) -> Value:
         """A pointer to elements of ``dtype``, as :meth:`load_stored` takes it."""
-        return self.floats(address) if dtype == "float32" else self.b.inttoptr(address, I16.as_pointer())
+        if dtype == "float32":
+            return self.floats(address)
+        return self.b.inttoptr(address, (I8 if dtype == "int8" else I16).as_pointer())
 
     def integers(self, address: Value) -> Value:
         return self.b.inttoptr(address, I64.as_pointer())
@@ -151,11 +153,19 @@ class Emitter:
         """A vector of float32 from elements of ``dtype`` (``pointer`` from :meth:`stored`); as :meth:`load_some`."""
         if dtype == "float32":
             return self.load(pointer, offset) if mask is None else self.load_some(pointer, offset, mask)
-        bits = self.load_integers(pointer, offset, I16) if mask is None else self.load_some(pointer, offset, mask)
+        bits = self._bits(pointer, offset, mask)
+        if dtype == "int8":
+            return self.b.sitofp(self.b.sext(bits, self.vector_type(element=I32)), self.vector_type())
         if dtype == "float16":
             return self.b.fpext(self.b.bitcast(bits, self.vector_type(element=ir.HalfType())), self.vector_type())
         wide = self.b.zext(bits, self.vector_type(element=I32))
         return self.b.bitcast(self.b.shl(wide, self.whole(16)), self.vector_type())
+
+    def _bits(self, pointer: Value, offset: Index, mask: Value | int | None) -> Value:
+        """A vector of what ``pointer`` points to, integers of any width."""
+        if mask is not None:
+            return self.load_some(pointer, offset, mask)
+        return self.load_integers(pointer, offset, pointer.type.pointee)
 
     def store_stored(
         self, value: Value, pointer: Value, offset: Index, dtype: str, mask: Value | int | None = None

@@ -12,7 +12,10 @@ from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
 PREFETCH, ROWS_AHEAD, CACHE_LINE = 1024, 8, 16
 """How far ahead B is asked for, in floats where it is packed and in rows elsewhere, and floats one request brings. Free
 where B is in the first-level cache, up to 1.5 times faster where it streams from the third (512 channels at 7x7,
-Winograd)."""
+Winograd). Narrower elements are asked for as many bytes ahead: one row by 4096 x 4096 takes 1.3 ms instead of 2.2 in
+8 bits and 3.0 instead of 3.7 in 16."""
+IN_A_FLOAT = {"float32": 1, "int8": 4}
+"""Elements in the bytes of a float; of others two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,8 @@ def coming(e: Emitter, panel: Value, k: Value, width: int, tile: Value, lines: i
 @dataclass(frozen=True, slots=True)
 class Panel:
     """B: rows of k, ``pitch`` elements apart (None: packed, as wide as the tile), of elements ``stored`` as float32,
-    float16 or bfloat16. With ``scale``, of one segment only, row k counts ``scale[k]`` times; float32 columns outside
-    ``mask`` are not read. ``pairs``: A and B are words of two bfloat16, k counts words."""
+    float16, bfloat16 or int8. With ``scale``, of one segment only, row k counts ``scale[k]`` times; float32 columns
+    outside ``mask`` are not read. ``pairs``: A and B are words of two bfloat16, k counts words."""
 
     pointer: Value
     stored: str = "float32"
@@ -84,9 +87,9 @@ class Panel:
 
     def ask_ahead(self, e: Emitter, at: Value, width: int) -> None:
         """Prefetches what a later step will read."""
-        line = CACHE_LINE if self.stored == "float32" else 2 * CACHE_LINE
-        ahead = PREFETCH if self.pitch is None else e.mul(self.pitch, ROWS_AHEAD)
-        for column in range(0, width, line):
+        wider = IN_A_FLOAT.get(self.stored, 2)
+        ahead = PREFETCH * wider if self.pitch is None else e.mul(self.pitch, ROWS_AHEAD)
+        for column in range(0, width, CACHE_LINE * wider):
             e.prefetch(at, e.add(ahead, column))
 
 
