@@ -13,7 +13,7 @@ import numpy as np
 from softneuro_core.calibration.collect import observed
 from softneuro_core.calibration.ranges import Ranges
 from softneuro_core.errors import InputError
-from softneuro_core.graph import Graph, Value
+from softneuro_core.graph import Graph, Layer, Value
 from softneuro_core.grids import lay_weights
 from softneuro_core.passes.changed import changed
 from softneuro_core.plan import fingerprint
@@ -23,7 +23,8 @@ MOVERS = frozenset(
     {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Split", "Dropout"}
     | {"DepthToSpace", "SpaceToDepth", "Expand", "Gather", "Tile", "Concat"}
 )
-"""Operators whose results hold numbers of their inputs and no others: on one grid they are no arithmetic."""
+"""Operators whose results hold numbers of their inputs and no others: on one grid they are no arithmetic. Resize to
+the nearest is one, too."""
 
 
 def lay_grids(graph: Graph, ranges: Ranges) -> Graph:
@@ -56,6 +57,11 @@ def grid_over(low: float, high: float) -> QParams | None:
     return QParams(np.asarray(scale), np.asarray(zero))
 
 
+def _only_moves(layer: Layer) -> bool:
+    nearest = layer.op in ("Resize", "Upsample") and layer.attrs.get("mode", b"nearest") in (b"nearest", "nearest")
+    return nearest or layer.op in MOVERS
+
+
 def _sharing(graph: Graph) -> list[list[Value]]:
     """The observed values, those together that movers connect (disjoint sets, by Galler and Fischer)."""
     above = {value: value for value in observed(graph)}
@@ -67,7 +73,7 @@ def _sharing(graph: Graph) -> list[list[Value]]:
         return value
 
     for layer in graph.layers:
-        if layer.op in MOVERS:
+        if _only_moves(layer):
             ends = [value for value in (*layer.operands, *layer.results) if value in above]
             for value in ends[1:]:
                 above[root(value)] = root(ends[0])

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region
 from softneuro_core.routine import EXACT, SUMS, Kernel, Offer, Routine
-from softneuro_core.spec import NHWC
-from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
+from softneuro_core.spec import NHWC, Layout
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, address_of, aligned
 from softneuro_cpu_numba.storage import image_specs
 from softneuro_cpu_numba.windows import is_f32, text
 
@@ -59,57 +60,85 @@ def _taps(n: int, m: int, scale: float, coordinates: str, rounding: str | None) 
     return np.stack([low, high], axis=1), (at - low).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class Resizing:
+    """What a Resize or Upsample does to an image: ``scales`` of its two axes, coordinate mode, rounding of nearest."""
+
+    shape: tuple[int, ...]
+    made: tuple[int, ...]
+    scales: tuple[float, float]
+    coordinates: str
+    rounding: str | None
+
+    @property
+    def is_nearest(self) -> bool:
+        return self.rounding is not None
+
+    def kernel(self, layout: Layout, element: str, out: str = "same", finish: Sequence[Argument] = ()) -> NativeKernel:
+        """The prepared step on pixels of ``element``; ``out`` and ``finish`` as ``kernels.resize.pixels`` has them."""
+        (n, c, h, w), (_, _, oh, ow) = self.shape, self.made
+        rows, row_weights = _taps(h, oh, self.scales[0], self.coordinates, self.rounding)
+        columns, column_weights = _taps(w, ow, self.scales[1], self.coordinates, self.rounding)
+        channels_last = layout == NHWC
+        tables = [aligned(t) for t in (rows, row_weights, columns, column_weights)]
+        params: dict[str, object] = {"linear": not self.is_nearest}
+        if channels_last:
+            params |= {"element": element, "out": out}
+        return NativeKernel(
+            address_of("resize", "pixels" if channels_last else "planes", **params),
+            (In(0), Out(0), h, w, oh, ow, *tables, c, *finish),
+            n * oh if channels_last else n * c,
+        )
+
+
+def resizing_of(layer: Layer) -> Resizing | None:
+    """How the layer resizes its input, N and C unchanged; None where that is not covered."""
+    x, y, mode = layer.inputs[0], layer.results[0], _mode(layer)
+    if x is None or x.is_constant or not x.is_static or mode is None:
+        return None
+    shape, made = x.static_shape, y.static_shape
+    scales = _scales(layer, shape, made) if len(shape) == 4 and shape[:2] == made[:2] else None
+    if scales is None or len(scales) != 4 or scales[:2] != [1.0, 1.0]:
+        return None
+    return Resizing(shape, made, (scales[2], scales[3]), *mode)
+
+
+def _mode(layer: Layer) -> tuple[str, str | None] | None:
+    """Coordinate mode and rounding of nearest (None: linear), None where not covered."""
+    attrs = layer.attrs
+    mode = text(attrs.get("mode", "nearest"))
+    old = layer.op == "Upsample" or layer.version < 11
+    coordinates = "asymmetric" if old else text(attrs.get("coordinate_transformation_mode", "half_pixel"))
+    rounding = "floor" if old else text(attrs.get("nearest_mode", "round_prefer_floor"))
+    if mode not in ("nearest", "linear") or coordinates not in COORDINATES or rounding not in ROUNDING:
+        return None
+    if (
+        attrs.get("antialias")
+        or attrs.get("axes")
+        or text(attrs.get("keep_aspect_ratio_policy", "stretch")) != "stretch"
+    ):
+        return None
+    return coordinates, rounding if mode == "nearest" else None
+
+
 class Resize(Routine):
     """Resize (opset 10 on) or Upsample of a float32 image, N and C unchanged; copied pixels may be bfloat16."""
 
     def __init__(self, operator: str) -> None:
         self.name, self.pattern = f"cpu/{operator.lower()}", (operator,)
 
-    def _mode(self, layer: Layer) -> tuple[str, str, str | None] | None:
-        """(mode, coordinate mode, rounding of nearest), None where not covered."""
-        attrs = layer.attrs
-        mode = text(attrs.get("mode", "nearest"))
-        old = layer.op == "Upsample" or layer.version < 11
-        coordinates = "asymmetric" if old else text(attrs.get("coordinate_transformation_mode", "half_pixel"))
-        rounding = "floor" if old else text(attrs.get("nearest_mode", "round_prefer_floor"))
-        if mode not in ("nearest", "linear") or coordinates not in COORDINATES or rounding not in ROUNDING:
-            return None
-        if (
-            attrs.get("antialias")
-            or attrs.get("axes")
-            or text(attrs.get("keep_aspect_ratio_policy", "stretch")) != "stretch"
-        ):
-            return None
-        return mode, coordinates, rounding if mode == "nearest" else None
-
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        layer = region.exit
-        if len(region.inputs) != 1 or not is_f32(*region.inputs, *region.outputs) or self._mode(layer) is None:
+        if len(region.inputs) != 1 or not is_f32(*region.inputs, *region.outputs):
             return
-        shape, made = region.inputs[0].static_shape, region.outputs[0].static_shape
-        scales = _scales(layer, shape, made) if len(shape) == 4 and shape[:2] == made[:2] else None
-        if scales is None or layer.inputs[0] is not region.inputs[0] or len(scales) != 4 or scales[:2] != [1.0, 1.0]:
+        found = resizing_of(region.exit)
+        if found is None:
             return
-        exact = text(layer.attrs.get("mode", "nearest")) == "nearest"
+        exact = found.is_nearest
         for spec, rounding in image_specs(target):
             if exact or not rounding:
                 yield Offer((spec,), (spec,), accuracy=EXACT if exact else SUMS)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        layer = region.exit
-        mode = self._mode(layer)
-        (n, c, h, w), (_, _, oh, ow) = region.inputs[0].static_shape, region.outputs[0].static_shape
-        scales = _scales(layer, (n, c, h, w), (n, c, oh, ow))
-        assert mode is not None and scales is not None
-        rows, row_weights = _taps(h, oh, scales[2], *mode[1:])
-        columns, column_weights = _taps(w, ow, scales[3], *mode[1:])
-        channels_last = offer.inputs[0].layout == NHWC
-        tables = [aligned(t) for t in (rows, row_weights, columns, column_weights)]
-        params: dict[str, object] = {"linear": mode[0] == "linear"}
-        if channels_last:
-            params["element"] = "uint16" if offer.inputs[0].dtype.itemsize == 2 else "float32"
-        return NativeKernel(
-            address_of("resize", "pixels" if channels_last else "planes", **params),
-            (In(0), Out(0), h, w, oh, ow, *tables, c),
-            n * oh if channels_last else n * c,
-        )
+        found, spec = resizing_of(region.exit), offer.inputs[0]
+        assert found is not None
+        return found.kernel(spec.layout, "uint16" if spec.dtype.itemsize == 2 else "float32")

@@ -42,10 +42,11 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_qint8.norm import QLayerNorm, QSoftmax
     from softneuro_qint8.pool import QPool
     from softneuro_qint8.products import QMatMul
+    from softneuro_qint8.resize import QResize
     from softneuro_qint8.weights import QWeights
 
     grids = [QConv(), QDepthwise(), QGemm(), QMatMul(), QWeights(), QSoftmax(), QLayerNorm()]
-    grids += [QPool(), QFunction(), QMove(), Keep()]
+    grids += [QPool(), QFunction(), QResize(), QMove(), Keep()]
     grids += [QBinary(operator) for operator in ("Add", "Sub", "Mul")]
     return [*grids, SumsOfProducts("ConvInteger"), SumsOfProducts("MatMulInteger"), DynamicQuantize()]
 

@@ -27,6 +27,7 @@ def cases() -> Iterator[Case]:
     yield from _factors()
     yield from _rows()
     yield from _pools()
+    yield from _resizes()
     yield from _elementwise()
     yield from _moves()
     yield from _laid()
@@ -215,6 +216,24 @@ def _pools() -> Iterator[Case]:
     yield _pool("max-regrid", "MaxPool", (1, 5, 8, 8), UINT8, SHIFTED, kernel_shape=[2, 2], strides=[2, 2])
     yield _pool("global-max", "GlobalMaxPool", (1, 24, 5, 6), SHIFTED, SHIFTED)
     yield _pool("1d", "AveragePool", (2, 9, 11), SHIFTED, INT8, kernel_shape=[3])
+
+
+def _resizes() -> Iterator[Case]:
+    ways: dict[str, dict[str, Any]] = {
+        "nearest": {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+        "linear": {"mode": "linear"},
+        "corners": {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+    }
+    for name, attrs in ways.items():
+        for result in (UINT8, SHIFTED) if name == "nearest" else (SHIFTED,):
+            made = Sketch()
+            x, scales = made.real(UINT8, 2, 19, 5, 4), made.constant(np.array([1, 1, 2, 1.5], np.float32))
+            made.quantised(made.layer("Resize", x, "", scales, **attrs), result)
+            yield made.case(f"qresize-{name}" + ("-same" if result is UINT8 else ""))
+    made = Sketch()
+    x, sizes = made.laid(SHIFTED, 1, 9, 6, 7), made.constant(np.array([1, 9, 4, 13]))
+    made.may_be_rounded(made.layer("Relu", made.layer("Resize", x, "", "", sizes, mode="linear")), UINT8)
+    yield made.case("laid-resize-relu")
 
 
 def _elementwise() -> Iterator[Case]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from softneuro_cpu_numba.kernels.base import f32, i64, pointer
+import numpy as np
+
+from softneuro_cpu_numba.kernels.base import f32, float_arg, i64, int_of, pointer
 from softneuro_cpu_numba.native import kernel
 
 
@@ -36,9 +38,12 @@ def planes(linear):
 
 
 @kernel
-def pixels(linear, element="float32"):
+def pixels(linear, element="float32", out="same"):
     """args as :func:`planes`, then channels. A task is one output row of one image (NHWC); pixels of any ``element``
-    can be copied, those of float32 blended."""
+    can be copied, those of float32 blended; integers of 8 bits are blended and written as integers of type ``out``,
+    that is round(blend * factor + shift) between low and high: four more floats."""
+    if out != "same":
+        return _rounded_pixels(linear, element, out)
     elements = pointer(element)
 
     def run(args, begin, end, scratch):
@@ -61,5 +66,35 @@ def pixels(linear, element="float32"):
                 else:
                     for i in range(c):
                         y[out + i] = x[p + i]
+
+    return run
+
+
+def _rounded_pixels(linear, element, out):
+    """:func:`pixels` of integers."""
+    elements, results = pointer(element), pointer(out)
+
+    def run(args, begin, end, scratch):
+        x, y = elements(args[0]), results(args[1])
+        h, w, oh, ow, c = args[2], args[3], args[4], args[5], args[10]
+        rows, row_weights, columns, column_weights = i64(args[6]), f32(args[7]), i64(args[8]), f32(args[9])
+        factor, shift = float_arg(args[11]), float_arg(args[12])
+        low, high = float_arg(args[13]), float_arg(args[14])
+        for task in range(begin, end):
+            image, oy = task // oh, task % oh
+            top, bottom = (image * h + rows[2 * oy]) * w, (image * h + rows[2 * oy + 1]) * w
+            v = row_weights[oy]
+            for ox in range(ow):
+                to, a, b = (task * ow + ox) * c, columns[2 * ox], columns[2 * ox + 1]
+                p, q, r, s = (top + a) * c, (top + b) * c, (bottom + a) * c, (bottom + b) * c
+                u = column_weights[ox]
+                for i in range(c):
+                    blend = np.float32(x[p + i])
+                    if linear:
+                        upper = blend + (np.float32(x[q + i]) - blend) * u
+                        lower = np.float32(x[r + i])
+                        lower = lower + (np.float32(x[s + i]) - lower) * u
+                        blend = upper + (lower - upper) * v
+                    y[to + i] = int_of(min(max(np.rint(blend * factor + shift), low), high))
 
     return run
