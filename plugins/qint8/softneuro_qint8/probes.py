@@ -1,12 +1,14 @@
-"""Small products of integers: what ``softneuro_cpu_numba.probe`` tries."""
+"""Small products of integers, a small table: what ``softneuro_cpu_numba.probe`` tries."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 import numpy as np
+from softneuro_cpu_numba.copies import Block
 from softneuro_cpu_numba.native import NativeKernel
 from softneuro_cpu_numba.probe import product_of
+from softneuro_cpu_numba.strides import Axis
 from softneuro_cpu_numba.windows import as_window
 
 from softneuro_core.device import Target
@@ -14,6 +16,7 @@ from softneuro_core.spec import INT8, UINT8, DType
 from softneuro_qint8.matrix import matrix_kernel
 from softneuro_qint8.numbers import Grid, Requantise, bounded
 from softneuro_qint8.rows import QUADS, IntegerRows
+from softneuro_qint8.tables import as_table, lookup_kernel
 
 ROWS, DEPTH, COLUMNS = 37, 48, 40
 
@@ -26,6 +29,15 @@ def matrix_unit(target: Target) -> bool:
 def quads(target: Target) -> bool:
     """AVX512VNNI, AVX_VNNI."""
     return _is_right(lambda rows: rows.kernel(target, QUADS))
+
+
+def byte_tables(target: Target) -> bool:
+    """AVX512_VBMI: every byte through a table without an order, and some behind the last whole register."""
+    rng, size = np.random.default_rng(1), 300
+    x, table = rng.integers(0, 256, (size,)).astype(np.uint8), rng.permutation(256).astype(np.uint8)
+    block = Block((Axis(size, (1, 1)),), 0)
+    kernel = lookup_kernel([block], [as_table(table)], target, permutes=True)
+    return bool(np.array_equal(product_of(kernel, x, np.zeros(size, np.uint8)), table[x]))
 
 
 def _is_right(made: Callable[[IntegerRows], NativeKernel]) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from softneuro_cpu_numba.copies import MAX_LOOPS, Block, loops
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
+from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.strides import Axis
 
 from softneuro_core.device import Target
@@ -41,10 +42,13 @@ def as_table(results: np.ndarray) -> np.ndarray:
     return aligned(results.view(np.uint8))
 
 
-def lookup_kernel(blocks: Sequence[Block], tables: Sequence[np.ndarray], target: Target) -> NativeKernel:
-    """Every block through its table."""
+def lookup_kernel(
+    blocks: Sequence[Block], tables: Sequence[np.ndarray], target: Target, permutes: bool | None = None
+) -> NativeKernel:
+    """Every block through its table; ``permutes`` (unless given: where that works) as ``emit.lookup`` has it."""
+    if permutes is None:
+        permutes = _may_permute(target) and works("softneuro_qint8.probes:byte_tables", target)
     isa = isa_of(target)
-    permutes = isa == "avx512" and "AVX512VBMI" in target.isa.split(",")
     words: list[Argument] = []
     first = 0
     for block, table in zip(blocks, tables, strict=True):
@@ -53,6 +57,10 @@ def lookup_kernel(blocks: Sequence[Block], tables: Sequence[np.ndarray], target:
         first += tasks
     address = emitted_address("softneuro_qint8.emit.lookup", "lookup", isa, permutes=permutes)
     return NativeKernel(address, (len(blocks), *words), first)
+
+
+def _may_permute(target: Target) -> bool:
+    return isa_of(target) == "avx512" and "AVX512VBMI" in target.isa.split(",")
 
 
 def _words(block: Block, table: np.ndarray, first: int) -> tuple[list[Argument], int]:
