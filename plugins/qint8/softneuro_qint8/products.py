@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from softneuro_cpu_numba.amx import ALIGNMENT, SIDE, room_bytes, tile_config
 from softneuro_cpu_numba.attention import RESHAPES, Operand, Search, factor_of, result_of
-from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
+from softneuro_cpu_numba.emit.isa import dot_isa_of, isa_of, lanes_of
 from softneuro_cpu_numba.matrix_rows import PANEL
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
+from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.rows import NARROW_ROWS, best_tile, cut
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 
@@ -195,22 +196,26 @@ class QMatMul(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = factors_of(region)
         assert found is not None
-        return (_matrix if offer.params == UNIT else _pairs)(found, target)
+        return (_matrix if offer.params == UNIT else _words)(found, target)
 
 
-def _pairs(p: IntegerFactors, target: Target) -> NativeKernel:
+def _words(p: IntegerFactors, target: Target) -> NativeKernel:
     (m, n, k), lanes, entries = p.sizes, lanes_of(target), math.prod(p.batch)
+    dot_isa = dot_isa_of(target)
+    quads = bool(dot_isa) and works("softneuro_qint8.probes:quads", target)
     rows, vectors = best_tile(target, m, n, TILES)
-    panels, pitch = cut(n, vectors, lanes), k + k % 2
-    blocks = _blocks(m, rows, max(1, BLOCK_BYTES // (2 * pitch * rows)), entries, target)
+    panels, element = cut(n, vectors, lanes), 1 if quads else 2
+    pitch = 4 * -(-k * element // 4)
+    blocks = _blocks(m, rows, max(1, BLOCK_BYTES // (pitch * rows)), entries, target)
     address = emitted_address(
-        *("softneuro_qint8.emit.products", "pairs", isa_of(target)),
+        *("softneuro_qint8.emit.products", "products", dot_isa if quads else isa_of(target)),
         pieces=tuple(range(rows, 0, -1)),
         vectors=vectors,
         narrow_pieces=NARROW_ROWS if rows > 1 else (1,),
         signed=tuple(grid.is_signed for grid in p.grids),
-        across=p.is_across,
+        down=not p.is_across,
         masked=n < lanes,
+        quads=quads,
         rounding=p.result.finish,
     )
     numbers = [np.broadcast_to(v, panels.columns) for v in (p.finish.factors, p.finish.shifts)]
@@ -223,7 +228,7 @@ def _pairs(p: IntegerFactors, target: Target) -> NativeKernel:
             *(*blocks.row_words, panels.wide, len(panels.starts), *p.result.words),
         ),
         entries * blocks.row_tasks,
-        HEAD_BYTES + 2 * pitch * (panels.columns + blocks.most_rows),
+        HEAD_BYTES + (pitch + 4) * (panels.columns + blocks.most_rows),
     )
 
 

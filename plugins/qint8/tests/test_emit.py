@@ -35,11 +35,11 @@ def rows_text(isa: str, tile: tuple[int, int], **params: Any) -> str:
     return emitted_text("softneuro_qint8.emit.rows", "rows", isa, **shared, **(rest | params))
 
 
-def pairs_text(isa: str, across: bool) -> str:
+def products_text(isa: str, down: bool) -> str:
     pieces, vectors = (4, 3, 2, 1), 2
-    params = {"signed": (False, True), "across": across, "masked": False, "rounding": (True, False)}
+    params = {"signed": (False, True), "down": down, "masked": False, "quads": False, "rounding": (True, False)}
     shared = {"pieces": pieces, "vectors": vectors, "narrow_pieces": NARROW_ROWS}
-    return emitted_text("softneuro_qint8.emit.products", "pairs", isa, **shared, **params)
+    return emitted_text("softneuro_qint8.emit.products", "products", isa, **shared, **params)
 
 
 def windows_text(isa: str, name: str, **params: Any) -> str:
@@ -65,7 +65,7 @@ def test_every_class_compiles(isa: str) -> None:
         rows_text(mine, TILES[isa][0], stored="int8", few=(3, 4)),
         windows_text(mine, "depthwise"),
         *(windows_text(mine, "pool", kind=kind, **pool) for kind in ("max", "average")),
-        *(pairs_text(mine, across) for across in (True, False)),
+        *(products_text(mine, down) for down in (True, False)),
         emitted_text("softneuro_qint8.emit.lookup", "lookup", mine, permutes=False),
         emitted_text("softneuro_qint8.emit.dynamic", "quantise", mine),
     ]

@@ -1,27 +1,29 @@
-"""Products of two computed factors of 8-bit integers, exact: as ``softneuro_cpu_numba.emit.matmul``, in pairs.
+"""Products of two computed factors of 8-bit integers, exact: as ``softneuro_cpu_numba.emit.matmul``, word by word.
 
-Rows of A and panels of B are widened to 16-bit differences from their zero points, B once for every matrix it belongs
-to; then all is as in :mod:`softneuro_qint8.emit.rows`.
+Rows of A and panels of B are copied as words (``emit.words``), B once for every matrix it belongs to; then all is as in
+:mod:`softneuro_qint8.emit.rows`. Pairs hold differences from the zero points. Of words of bytes, what A's zero point
+adds to a sum is taken away from what the sums of a column of B begin with, what B's adds from the sums of a row of A.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
 from softneuro_cpu_numba.emit.emitter import I8, I16, I32, Emitter, Value
 from softneuro_cpu_numba.emit.matmul import transposed
+from softneuro_cpu_numba.emit.norm import across
 from softneuro_cpu_numba.emit.slide import Place
 from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 from softneuro_cpu_numba.emit.tile import in_pieces
 from softneuro_cpu_numba.native import emitted
 
-from softneuro_qint8.emit.band import Differences
+from softneuro_qint8.emit.band import without_sign
 from softneuro_qint8.emit.finish import WORDS as FINISH_WORDS
 from softneuro_qint8.emit.rows import Requantised, accumulate
-from softneuro_qint8.emit.words import Pairs
+from softneuro_qint8.emit.words import Pairs, Quads
 
 ARGUMENTS = (
     *("a", "b", "y", "offsets", "starts", "no_shift", "factors", "shifts"),
@@ -32,34 +34,44 @@ ARGUMENTS = (
 ``no_shift``: the address of a 0; ``b_step``: elements between what does not lie together in B."""
 
 
+ONES = 0x01010101
+
+
 @emitted
-def pairs(
+def products(
     e: Emitter,
     pieces: Sequence[int],
     vectors: int,
     narrow_pieces: Sequence[int],
     signed: tuple[bool, bool],
-    across: bool,
+    down: bool,
     masked: bool,
+    quads: bool,
     rounding: tuple[bool, bool],
 ) -> None:
     """Y[entry] = rounded(A[entry] @ B[entry] * factor) in 8 bits; a task is an entry and a block of its rows.
 
-    ``signed``: A and B; ``across``: B's rows lie together, else its columns do; ``masked`` if there are fewer columns
-    than lanes. scratch: panels of B, then rows of A.
+    ``signed``: A and B; ``down``: B's columns lie together, else its rows do; ``masked`` if there are fewer columns
+    than lanes; ``quads``: words of four bytes, else pairs. scratch: panels of B, what sums of their columns begin
+    with, what is taken from rows of A, those rows.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     left, right, y = (e.b.inttoptr(a[name], I8.as_pointer()) for name in ("a", "b", "y"))
     offsets, starts = e.integers(a["offsets"]), e.integers(a["starts"])
-    length = e.b.lshr(e.add(a["k"], 1), e.i(1))
+    word = Quads() if quads else Pairs()
+    length = e.b.udiv(e.add(a["k"], word.count - 1), e.i(word.count))
     segments = length, e.i(1), e.integers(a["no_shift"])
     panels_at = e.b.bitcast(room(e), I32.as_pointer())
     columns = e.add(e.mul(a["wide"], (vectors - 1) * e.lanes), e.mul(a["panels"], e.lanes))
-    rows_at = e.b.bitcast(e.at(panels_at, e.mul(columns, length)), I16.as_pointer())
-    band = Differences("runs", {}, real=a["k"], zero=e.b.trunc(a["a_zero"], I16), signed=signed[0])
-    factor = Factor(signed[1], across, a["b_step"], a["k"], e.b.trunc(a["b_zero"], I16))
+    begins_at = e.at(panels_at, e.mul(columns, length))
+    taken_at = e.at(begins_at, columns)
+    rows_at = e.b.bitcast(e.at(taken_at, e.mul(a["rows_per_task"], a["most_tasks"])), word.band.element.as_pointer())
+    zeros = [e.b.trunc(a[name], I8) for name in ("a_zero", "b_zero")]
+    zero = word.zero(e, zeros[0], signed[0])
+    band = word.band("runs", {}, real=a["k"], zero=zero, signed=signed[0])
+    factor = Factor(word, signed[1], down, a["b_step"], a["k"], length, zeros[1])
     finish = Requantised(e, a, rounding, None)
-    pitch = e.mul(length, 2)
+    pitch = e.mul(length, word.count)
 
     def before(number: Value, width: int) -> Value:
         """Columns computed before a panel."""
@@ -67,15 +79,18 @@ def pairs(
             return e.mul(number, width * e.lanes)
         return e.add(e.mul(a["wide"], (vectors - 1) * e.lanes), e.mul(number, e.lanes))
 
-    def by_panels(body: Any) -> None:
+    def by_panels(body: Callable[[Value, int, Sequence[int]], None]) -> None:
         if vectors > 1:
             e.loop(a["wide"], lambda p: body(p, vectors, pieces))
         e.loop(a["panels"], lambda p: body(p, 1, narrow_pieces), first=a["wide"] if vectors > 1 else 0)
 
     def pack(matrix: Value) -> None:
         def panel(number: Value, width: int, _: Sequence[int]) -> None:
-            into = e.at(panels_at, e.mul(before(number, width), length))
+            ahead = before(number, width)
+            into = e.at(panels_at, e.mul(ahead, length))
             factor.pack(e, matrix, e.integer(starts, number), a["n"], width, masked and width == 1, into)
+            if isinstance(word, Quads):
+                factor.sum_up(e, word, into, width, e.at(begins_at, ahead))
 
         by_panels(panel)
 
@@ -86,7 +101,14 @@ def pairs(
         begins = [e.integer(offsets, e.add(e.mul(entry, 3), n)) for n in range(3)]
         once(e, entry, lambda: pack(e.at(right, begins[1])))
         own = e.at(left, e.add(begins[0], e.mul(first, a["a_row"])))
-        e.loop(here, lambda r: band.pixel(e, e.at(own, e.mul(r, a["a_row"])), pitch, e.at(rows_at, e.mul(r, pitch))))
+
+        def copy(r: Value) -> None:
+            into = e.at(rows_at, e.mul(r, pitch))
+            band.pixel(e, e.at(own, e.mul(r, a["a_row"])), pitch, into)
+            if isinstance(word, Quads):
+                e.b.store(factor.taken(e, word, into), e.at(taken_at, r))
+
+        e.loop(here, copy)
         place = e.add(begins[2], e.mul(first, a["y_row"]))
 
         def panel(number: Value, width: int, sizes: Sequence[int]) -> None:
@@ -96,11 +118,15 @@ def pairs(
 
             def tile(r0: Value, size: int) -> None:
                 pointers = [e.at(rows_at, e.mul(e.add(r0, r), pitch)) for r in range(size)]
-                sums = accumulate(e, Pairs(), pointers, weights, segments, [e.whole(0)] * width)
+                start = [word.start(e, zero, begins_at, e.add(ahead, v * e.lanes)) for v in range(width)]
+                sums = accumulate(e, word, pointers, weights, segments, start)
                 finish.read(e, ahead, width)
                 for r in range(size):
-                    at = e.add(base, e.mul(e.add(r0, r), a["y_row"]))
-                    finish.store(e, sums[r * width : (r + 1) * width], Place(y, at, mask))
+                    row = sums[r * width : (r + 1) * width]
+                    if quads:
+                        taken = e.splat(e.b.load(e.at(taken_at, e.add(r0, r))))
+                        row = [e.b.sub(total, taken) for total in row]
+                    finish.store(e, row, Place(y, e.add(base, e.mul(e.add(r0, r), a["y_row"])), mask))
 
             in_pieces(e, here, sizes, width, tile)
 
@@ -111,70 +137,109 @@ def pairs(
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """B as it lies: ``step`` bytes between rows (``across``) or columns of ``k``; packed as pairs of differences."""
+    """B as it lies: ``step`` bytes between columns (``down``) or rows; its ``k`` rows make ``length`` words. ``zero``
+    is its zero point as it is stored."""
 
+    word: Pairs | Quads
     signed: bool
-    across: bool
+    down: bool
     step: Value
     k: Value
+    length: Value
     zero: Value
 
     def pack(self, e: Emitter, matrix: Value, column: Value, n: Value, width: int, masked: bool, out: Value) -> None:
-        """``out[pair][width * lanes]``, words of two, from the panel that begins at ``column``; of ``n`` columns those
+        """``out[word][width * lanes]`` from the panel that begins at ``column``, zeros behind k; of ``n`` columns those
         that do not exist are anything."""
-        if self.across:
+        if self.down:
+            strip = lambda c: self._strip(e, matrix, e.add(column, c), n, width, e.at(out, c))  # noqa: E731
+            e.loop(width * e.lanes, strip, step=e.lanes)
+        else:
             mask = e.lanes_below(n) if masked else None
             self._across(e, e.at(matrix, column), width, mask, out)
-        else:
-            e.loop(
-                width * e.lanes,
-                lambda c: self._strip(e, matrix, e.add(column, c), n, width, e.at(out, c)),
-                step=e.lanes,
-            )
 
-    def _wide(self, e: Emitter, seen: Value) -> Value:
-        """Bytes as words of two differences."""
-        lanes = seen.type.count
+    def _held(self, e: Emitter, seen: Value) -> Value:
+        """Bytes, one or a vector: as differences in 16 bits, or with a sign."""
+        several = isinstance(seen.type, ir.VectorType)
+        if isinstance(self.word, Quads):
+            return seen if self.signed else without_sign(e, seen)  # 128 less is the same bit
         widen: Any = e.b.sext if self.signed else e.b.zext
-        made = e.b.sub(widen(seen, e.vector_type(lanes, I16)), e.splat(self.zero, lanes))
-        return e.b.bitcast(made, e.vector_type(lanes // 2, I32))
+        zero = widen(self.zero, I16)
+        if not several:
+            return e.b.sub(widen(seen, I16), zero)
+        lanes = seen.type.count
+        return e.b.sub(widen(seen, e.vector_type(lanes, I16)), e.splat(zero, lanes))
 
     def _across(self, e: Emitter, source: Value, width: int, mask: Value | None, out: Value) -> None:
-        order = ir.Constant(e.vector_type(2 * e.lanes, I32), [i // 2 + i % 2 * e.lanes for i in range(2 * e.lanes)])
-        even = e.b.and_(self.k, e.i(-2))
+        count, last = self.word.count, e.sub(self.k, 1)
+        order = [i // count + i % count * e.lanes for i in range(count * e.lanes)]
 
         def load(row: Value, v: int) -> Value:
-            at = e.at(source, e.mul(row, self.step))
-            return e.load_integers(at, v * e.lanes, I8) if mask is None else e.load_some(at, v * e.lanes, mask)
+            at = e.at(source, e.mul(e.smaller(row, last), self.step))
+            seen = e.load_integers(at, v * e.lanes, I8) if mask is None else e.load_some(at, v * e.lanes, mask)
+            held = self._held(e, seen)
+            return e.b.select(e.less(row, self.k), held, ir.Constant(held.type, [0] * e.lanes))
 
-        def pair(row: Value, second: Any) -> None:
-            into = e.at(out, e.mul(e.b.lshr(row, e.i(1)), width * e.lanes))
+        def one(w: Value) -> None:
             for v in range(width):
-                both = e.b.shuffle_vector(load(row, v), second(row, v), order)
-                e.store(self._wide(e, both), into, v * e.lanes)
+                every = e.joined([load(e.add(e.mul(w, count), j), v) for j in range(count)])
+                made = e.b.shuffle_vector(every, every, ir.Constant(e.vector_type(count * e.lanes, I32), order))
+                words = e.b.bitcast(made, e.vector_type(element=I32))
+                e.store(words, out, e.add(e.mul(w, width * e.lanes), v * e.lanes))
 
-        e.loop(even, lambda row: pair(row, lambda r, v: load(e.add(r, 1), v)), step=2)
-        # what there is no row for meets a 0 of A
-        e.loop(self.k, lambda row: pair(row, load), first=even)
+        e.loop(self.length, one)
 
     def _strip(self, e: Emitter, matrix: Value, column: Value, n: Value, width: int, out: Value) -> None:
         """As many columns as lanes."""
-        last = e.sub(n, 1)
+        last, count, line = e.sub(n, 1), self.word.count, width * e.lanes
         starts = [e.at(matrix, e.mul(e.smaller(e.add(column, j), last), self.step)) for j in range(e.lanes)]
-        whole = e.b.and_(self.k, e.i(-2 * e.lanes))
+        whole = e.b.and_(self.k, e.i(-count * e.lanes))
+        e.store(e.whole(0), out, e.mul(e.sub(self.length, 1), line))
 
         def square(i: Value) -> None:
-            first = e.b.lshr(i, e.i(1))
-            seen = [self._wide(e, e.load_integers(at, i, I8, 2 * e.lanes)) for at in starts]
-            for r, vector in enumerate(transposed(e, seen)):
-                e.store(vector, out, e.mul(e.add(first, r), width * e.lanes))
+            first, words = e.b.udiv(i, e.i(count)), e.vector_type(element=I32)
+            seen = [self._held(e, e.load_integers(at, i, I8, count * e.lanes)) for at in starts]
+            for r, vector in enumerate(transposed(e, [e.b.bitcast(column, words) for column in seen])):
+                e.store(vector, out, e.mul(e.add(first, r), line))
+
+        elements = e.b.bitcast(out, self.word.band.element.as_pointer())
 
         def one(i: Value) -> None:
-            widen: Any = e.b.sext if self.signed else e.b.zext
-            place = e.add(e.mul(e.b.lshr(i, e.i(1)), 2 * width * e.lanes), e.b.and_(i, e.i(1)))
-            into = e.b.bitcast(out, I16.as_pointer())
+            word, part = e.divmod(i, count)
+            place = e.add(e.mul(word, line, count), part)
             for j, at in enumerate(starts):
-                e.b.store(e.b.sub(widen(e.b.load(e.at(at, i)), I16), self.zero), e.at(into, e.add(place, 2 * j)))
+                e.b.store(self._held(e, e.b.load(e.at(at, i))), e.at(elements, e.add(place, j * count)))
 
-        e.loop(whole, square, step=2 * e.lanes)
+        e.loop(whole, square, step=count * e.lanes)
         e.loop(self.k, one, first=whole)
+
+    def _shifted_zero(self, e: Emitter) -> Value:
+        """The zero point of bytes with a sign, in 32 bits."""
+        return e.b.sext(self._held(e, self.zero), I32)
+
+    def sum_up(self, e: Emitter, word: Quads, panel: Value, width: int, out: Value) -> None:
+        """Of a packed panel's columns the sums of what they mean, for :meth:`Quads.start`."""
+        none = e.b.mul(e.b.trunc(self.k, I32), self._shifted_zero(e))
+
+        def one(w: Value, *totals: Value) -> list[Value]:
+            at = e.at(panel, e.mul(w, width * e.lanes))
+            seen = [e.load_integers(at, v * e.lanes, I32) for v in range(width)]
+            return [word.dots(e, total, e.whole(ONES), words) for total, words in zip(totals, seen, strict=True)]
+
+        for v, total in enumerate(e.loop(self.length, one, [e.whole(0)] * width)):
+            e.store(e.b.sub(total, e.splat(none)), out, v * e.lanes)
+
+    def taken(self, e: Emitter, word: Quads, row: Value) -> Value:
+        """What the zero point of B adds to every sum of a row of A."""
+        words = e.b.bitcast(row, I32.as_pointer())
+        whole = e.b.and_(self.length, e.i(-e.lanes))
+
+        def some(i: Value, total: Value, mask: Value | None) -> list[Value]:
+            seen = e.load_integers(words, i, I32) if mask is None else e.load_some(words, i, mask)
+            return [word.dots(e, total, seen, e.whole(ONES))]
+
+        (total,) = e.loop(whole, lambda i, so_far: some(i, so_far, None), [e.whole(0)], step=e.lanes)
+        rest = e.lanes_below(e.sub(self.length, whole))
+        (total,) = e.when(e.less(whole, self.length), lambda: some(whole, total, rest), lambda: [total])
+        every = e.b.extract_element(across(e, total, e.b.add), ir.Constant(I32, 0))
+        return e.b.mul(every, self._shifted_zero(e))

@@ -78,8 +78,12 @@ class Quads(Word):
         return e.load_integers(w, offset, I32)
 
     def dot(self, e: Emitter, total: Value, x: Value, weights: Value) -> Value:
+        return self.dots(e, total, e.splat(x), weights)
+
+    def dots(self, e: Emitter, total: Value, x: Value, weights: Value) -> Value:
+        """total + x . weights, a vector of words of each."""
         name = f"llvm.x86.avx512.vpdpbusd.{32 * e.lanes}"
-        return e.intrinsic(name, total.type, [total, e.splat(x), weights])
+        return e.intrinsic(name, total.type, [total, x, weights])
 
 
 WORDS: dict[str, type[Word]] = {"int16": Pairs, "int8": Pairs, "quads": Quads}
