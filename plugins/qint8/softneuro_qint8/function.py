@@ -37,8 +37,12 @@ class QFunction(Routine):
     name = "cpu/qfunction"
 
     def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
-        if exit.op == "QuantizeLinear" or (exit.op in UNARY | BINARY and ends_on_laid_grid(exit)):
-            yield _grown(graph, exit)
+        is_laid = exit.op in UNARY | BINARY and ends_on_laid_grid(exit)
+        if exit.op == "QuantizeLinear" or is_laid:
+            whole = _grown(graph, exit)
+            yield whole
+            if is_laid and len(whole) > 1:  # what is before may be no function of one grid: a product's bias
+                yield (exit,)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         found = _grids(region)

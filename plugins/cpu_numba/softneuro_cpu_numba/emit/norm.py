@@ -30,8 +30,8 @@ def across(e: Emitter, vector: Value, join: Callable[[Value, Value], Value]) -> 
     return vector
 
 
-Write = Callable[[Value, Value, Value | None], None]
-"""``write(i, value, mask)``: a vector of results at ``i``, only the lanes of ``mask`` if there is one."""
+Write = Callable[[Value, Sequence[Value], Value | None], None]
+"""``write(i, values, mask)``: vectors of results from ``i`` on; with a mask it is one, and only those lanes."""
 
 
 Scaling = Callable[[Value, Value | None], Sequence[tuple[Value, Value]]]
@@ -56,17 +56,19 @@ def floats_at(e: Emitter, place: Value) -> tuple[Callable[[Value, Value | None],
     def read(i: Value, some: Value | None) -> Value:
         return e.load(place, i) if some is None else e.load_some(place, i, some)
 
-    def write(i: Value, value: Value, some: Value | None) -> None:
-        if some is None:
-            e.store(value, place, i)
-        else:
-            e.store_some(value, place, i, some)
+    def write(i: Value, values: Sequence[Value], some: Value | None) -> None:
+        for v, value in enumerate(values):
+            if some is None:
+                e.store(value, place, e.add(i, v * e.lanes))
+            else:
+                e.store_some(value, place, i, some)
 
     return read, write
 
 
-def softmax_rows(e: Emitter, n: Value, rows: Sequence[Row]) -> None:
-    """``out[0:n] = softmax(row)`` of several rows side by side: one alone waits for its maximum and its sum."""
+def softmax_rows(e: Emitter, n: Value, rows: Sequence[Row], together: int = 1) -> None:
+    """``out[0:n] = softmax(row)`` of several rows side by side: one alone waits for its maximum and its sum.
+    ``together``: vectors written at a time."""
     whole = e.b.and_(n, e.i(-e.lanes))
     rest = e.lanes_below(e.sub(n, whole))
     low = e.constant(MINUS_INFINITY)
@@ -97,27 +99,32 @@ def softmax_rows(e: Emitter, n: Value, rows: Sequence[Row]) -> None:
     totals = e.loop(n, second, [e.constant(0.0)] * len(rows), step=e.lanes)
     factors = [e.b.fdiv(e.constant(1.0), across(e, total, e.b.fadd)) for total in totals]
 
-    def third(i: Value, some: Value | None) -> None:
+    def third(places: Sequence[Value], some: Value | None) -> None:
         for row, factor in zip(rows, factors, strict=True):
-            value = e.b.fmul(e.load(row.out, i), factor)
+            values = [e.b.fmul(e.load(row.out, i), factor) for i in places]
             if row.write is None:
-                e.store(value, row.out, i)
+                e.store(values[0], row.out, places[0])
             else:
-                row.write(i, value, some)
+                row.write(places[0], values, some)
 
     if all(row.write is None for row in rows):
-        e.loop(n, lambda i: third(i, None), step=e.lanes)
+        e.loop(n, lambda i: third([i], None), step=e.lanes)
     else:
-        by_vectors(e, n, third)
+        by_vectors(e, n, third, together)
 
 
-def by_vectors(e: Emitter, n: Value, body: Callable[[Value, Value | None], None]) -> None:
-    """``body(i, mask)`` over 0..n: mask None for whole vectors, the lanes that exist for the rest."""
-    whole = e.b.and_(n, e.i(-e.lanes))
-    e.loop(whole, lambda i: body(i, None), step=e.lanes)
+def by_vectors(e: Emitter, n: Value, body: Callable[[Sequence[Value], Value | None], None], together: int = 1) -> None:
+    """``body(places, mask)`` over 0..n: ``together`` (1, 2, 4 ...) whole vectors at a time, then one, mask None; then
+    the lanes that exist for the rest."""
+    whole, several = e.b.and_(n, e.i(-e.lanes)), e.i(0)
+    if together > 1:
+        step = together * e.lanes
+        several = e.b.and_(n, e.i(-step))
+        e.loop(several, lambda i: body([e.add(i, v * e.lanes) for v in range(together)], None), step=step)
+    e.loop(whole, lambda i: body([i], None), step=e.lanes, first=several)
 
     def rest() -> tuple[()]:
-        body(whole, e.lanes_below(e.sub(n, whole)))
+        body([whole], e.lanes_below(e.sub(n, whole)))
         return ()
 
     e.when(e.less(whole, n), rest, tuple)
@@ -167,7 +174,7 @@ def normalise_rows(
         def value(i: Value, some: Value | None) -> Value:
             found = row.read(i, some)
             if row.out is not None:
-                floats_at(e, row.out)[1](i, found, some)
+                floats_at(e, row.out)[1](i, [found], some)
             return found
 
         return value
@@ -188,11 +195,12 @@ def normalise_rows(
         root = e.intrinsic(f"llvm.sqrt.v{e.lanes}f32", variance.type, [e.b.fadd(variance, epsilon)])
         factors.append(e.b.fdiv(e.constant(1.0), root))
 
-    def result(i: Value, some: Value | None) -> None:
+    def result(places: Sequence[Value], some: Value | None) -> None:
+        (i,) = places
         for r, (row, (factor, shift)) in enumerate(zip(rows, scaling(i, some), strict=True)):
             off = e.b.fmul(e.b.fsub(held[r](i, some), means[r]), factors[r])
             assert row.write is not None
-            row.write(i, e.fma(off, factor, shift), some)
+            row.write(i, [e.fma(off, factor, shift)], some)
 
     by_vectors(e, n, result)
 
