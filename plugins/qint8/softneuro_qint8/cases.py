@@ -369,7 +369,8 @@ def _laid_products() -> Iterator[Case]:
 
 def _laid_factors() -> Iterator[Case]:
     """The two products of attention, heads beside each other as the projections leave them."""
-    for name, depth, keys, sources in (("", 64, 35, (SHIFTED, INT8)), ("-narrow", 20, 9, (UINT8, SHIFTED))):
+    shapes = ("", 64, 35, (SHIFTED, INT8)), ("-narrow", 20, 9, (UINT8, SHIFTED)), ("-odd", 39, 21, (INT8, UINT8))
+    for name, depth, keys, sources in shapes:
         made = Sketch()
         q, k = (made.laid(numbers, 2, n, 3, depth) for numbers, n in zip(sources, (33, keys), strict=True))
         turned = made.layer("Transpose", q, perm=[0, 2, 1, 3]), made.layer("Transpose", k, perm=[0, 2, 3, 1])

@@ -26,6 +26,9 @@ from softneuro_qint8.regions import between_grids, ends_on_laid_grid, is_plain, 
 from softneuro_qint8.rows import BLOCK_BYTES, TILES
 
 MOVES = ("Transpose", *RESHAPES)
+LEAST_QUADS = 33
+"""Shorter sums are pairs: 12 products of 128 x 32 by 32 x 128 take 69 us, in words of four bytes 92, as the corrections
+are then most of the work; at 64 those take 47 instead of 74."""
 MOST_PACKED_BYTES = 1 << 20
 """Of one packed matrix: it stays in the second-level cache."""
 
@@ -202,7 +205,7 @@ class QMatMul(Routine):
 def _words(p: IntegerFactors, target: Target) -> NativeKernel:
     (m, n, k), lanes, entries = p.sizes, lanes_of(target), math.prod(p.batch)
     dot_isa = dot_isa_of(target)
-    quads = bool(dot_isa) and works("softneuro_qint8.probes:quads", target)
+    quads = dot_isa is not None and k >= LEAST_QUADS and works("softneuro_qint8.probes:quads", target)
     rows, vectors = best_tile(target, m, n, TILES)
     panels, element = cut(n, vectors, lanes), 1 if quads else 2
     pitch = 4 * -(-k * element // 4)

@@ -22,7 +22,7 @@ from softneuro_qint8.numbers import integers_of, weight_scales
 MOST_ROWS = 8
 """Rows up to which weights are read faster than they are multiplied, where they come from far enough away."""
 LEAST_WEIGHTS = 1 << 16
-"""Fewer stay in the second-level cache, where widening them takes longer than reading them as they are."""
+"""Fewer stay in the second-level cache, where widening them takes as long as reading them as they are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,25 +193,44 @@ class Factor:
         """As many columns as lanes."""
         last, count, line = e.sub(n, 1), self.word.count, width * e.lanes
         starts = [e.at(matrix, e.mul(e.smaller(e.add(column, j), last), self.step)) for j in range(e.lanes)]
-        whole = e.b.and_(self.k, e.i(-count * e.lanes))
+        words = e.b.udiv(self.k, e.i(count))
+        squares = e.b.and_(words, e.i(-e.lanes))
         e.store(e.whole(0), out, e.mul(e.sub(self.length, 1), line))
 
-        def square(i: Value) -> None:
-            first, words = e.b.udiv(i, e.i(count)), e.vector_type(element=I32)
-            seen = [self._held(e, e.load_integers(at, i, I8, count * e.lanes)) for at in starts]
-            for r, vector in enumerate(transposed(e, [e.b.bitcast(column, words) for column in seen])):
-                e.store(vector, out, e.mul(e.add(first, r), line))
+        def rest() -> tuple[()]:
+            for r, vector in enumerate(self._square(e, starts, squares, e.lanes_below(e.sub(words, squares)))):
+                e.when(e.less(e.add(squares, r), words), lambda r=r, v=vector: put(e.add(squares, r), v), tuple)
+            return ()
+
+        def put(w: Value, vector: Value) -> tuple[()]:
+            e.store(vector, out, e.mul(w, line))
+            return ()
+
+        def square(first: Value) -> None:
+            for r, vector in enumerate(self._square(e, starts, first, None)):
+                put(e.add(first, r), vector)
 
         elements = e.b.bitcast(out, self.word.band.element.as_pointer())
 
         def one(i: Value) -> None:
-            word, part = e.divmod(i, count)
-            place = e.add(e.mul(word, line, count), part)
+            place = e.add(e.mul(words, line, count), e.sub(i, e.mul(words, count)))
             for j, at in enumerate(starts):
                 e.b.store(self._held(e, e.b.load(e.at(at, i))), e.at(elements, e.add(place, j * count)))
 
-        e.loop(whole, square, step=count * e.lanes)
-        e.loop(self.k, one, first=whole)
+        e.loop(squares, square, step=e.lanes)
+        e.when(e.less(squares, words), rest, tuple)
+        e.loop(self.k, one, first=e.mul(words, count))
+
+    def _square(self, e: Emitter, starts: Sequence[Value], first: Value, mask: Value | None) -> list[Value]:
+        """As many words as lanes of every column, from word ``first`` on, as rows; those outside ``mask`` are not
+        read."""
+        bits, seen = ir.IntType(8 * self.word.count), []
+        for start in starts:
+            at = e.b.bitcast(start, bits.as_pointer())
+            found = e.load_integers(at, first, bits) if mask is None else e.load_some(at, first, mask)
+            held = self._held(e, e.b.bitcast(found, e.vector_type(self.word.count * e.lanes, I8)))
+            seen.append(e.b.bitcast(held, e.vector_type(element=I32)))
+        return transposed(e, seen)
 
     def _shifted_zero(self, e: Emitter) -> Value:
         """The zero point of bytes with a sign, in 32 bits."""
