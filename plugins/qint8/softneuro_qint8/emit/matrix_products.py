@@ -53,7 +53,7 @@ def matrix(
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     rows, words = tile
-    sums = Sums(Tiles(rows, words, False, False, PRODUCTS[signed]), aligned(e, room(e)))
+    sums = Sums(Tiles(rows, words, False, False, 0, PRODUCTS[signed]), aligned(e, room(e)))
     begins_at = e.at(sums.room, room_bytes(rows) // 4)
     ones_at = e.at(begins_at, e.mul(e.add(a["panels"], 1), PANEL))
     taken_at = e.b.bitcast(e.at(ones_at, rows * words), I32.as_pointer())
@@ -80,7 +80,7 @@ def matrix(
             column, into = e.mul(number, PANEL), e.at(panels_at, e.mul(number, a["panel_words"]))
             for v in range(vectors):
                 lay.pack(e, e.add(column, v * SIDE), few if v == vectors - 1 else 0, (vectors, v), into)
-            sums.compute(e, [ones_at], e.i(words), into, nothing, runs, vectors)
+            sums.compute(e, [ones_at], e.i(words), [into], nothing, runs, vectors)
             zero, both = a["a_zero"], e.mul(a["k"], a["a_zero"], a["b_zero"])
             for v, total in enumerate(sums.read(e, 0, e.i(0), vectors)):
                 product = e.b.mul(total, e.splat(e.b.trunc(zero, I32)))
@@ -110,7 +110,7 @@ def matrix(
 
             def tiles(first_row: Value, count: int) -> None:
                 pointers = [e.at(rows_at, e.mul(e.add(first_row, i * rows), a["pitch"])) for i in range(count)]
-                sums.compute(e, pointers, a["pitch"], weights, e.at(begins_at, column), runs, vectors)
+                sums.compute(e, pointers, a["pitch"], [weights], e.at(begins_at, column), runs, vectors)
                 for i in range(count):
                     begin = e.add(first_row, i * rows)
 
