@@ -51,11 +51,7 @@ def bound_reasons(tuned: Tuned, plan: Plan) -> BoundReasons | None:
     """
     if plan.bound is None:
         return None
-    chosen = {(step.layers, step.routine, step.inputs, step.outputs) for step in plan.kernel_steps}
-    taken = [c for c in tuned.form.candidates if rounds(c) and _as_step(c) in chosen]
-    rounded = {
-        only: frozenset().union(*(_names(c) for c in taken if rounds_values(c) != only)) for only in (False, True)
-    }
+    rounded = _rounded_by(tuned, plan)
     now = _least_us(tuned, lambda c: not rounds(c) or rounded[not rounds_values(c)].issuperset(_names(c)))
     rows = [_row(tuned, part, rounded, now) for part in plan.bound.noise]
     named = {name for part in plan.bound.noise for name in part.layers}.union(*rounded.values())
@@ -63,14 +59,21 @@ def bound_reasons(tuned: Tuned, plan: Plan) -> BoundReasons | None:
     return BoundReasons(plan.bound, tuple(rows), tuple(others.most_common()))
 
 
+def _rounded_by(tuned: Tuned, plan: Plan) -> dict[bool, frozenset[str]]:
+    """Layers the plan rounds, by whether only their constants are."""
+    steps = {(step.layers, step.routine, step.inputs, step.outputs) for step in plan.kernel_steps}
+    taken = [c for c in tuned.form.candidates if rounds(c) and _as_step(c) in steps]
+    return {only: frozenset(n for c in taken if rounds_values(c) != only for n in _names(c)) for only in (False, True)}
+
+
 def _as_step(candidate: Candidate) -> tuple[tuple[str, ...], str, tuple[str, ...], tuple[str, ...]]:
     """As a plan names it."""
-    ends = (tuple(map(str, specs)) for specs in (candidate.offer.inputs, candidate.offer.outputs))
-    return tuple(layer.name for layer in candidate.region.layers), candidate.routine.name, *ends
+    names, offer = tuple(layer.name for layer in candidate.region.layers), candidate.offer
+    return names, candidate.routine.name, tuple(map(str, offer.inputs)), tuple(map(str, offer.outputs))
 
 
 def _row(tuned: Tuned, part: PartNoise, rounded: Mapping[bool, frozenset[str]], now: float | None) -> PartRow:
-    """``rounded``: layers the plan rounds, by whether only their constants are."""
+    """``rounded`` as :func:`_rounded_by` found it."""
     mine = frozenset(part.layers)
     if mine & rounded[part.constants]:
         return PartRow(part.layers, part.noise, True, None, part.constants)
