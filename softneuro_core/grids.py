@@ -59,7 +59,8 @@ def _same(one: QParams, other: QParams) -> bool:
 
 
 def lay_weights(graph: Graph, per_tensor: bool = False) -> None:
-    """8-bit grids over constant weights of Conv, Gemm and MatMul: one for each output channel, or one for all.
+    """8-bit grids over constant weights of Conv, ConvTranspose (of one group), Gemm and MatMul: one for each output
+    channel, or one for all.
 
     Raises :class:`PlanError` where they already lie on grids of the other kind.
     """
@@ -93,6 +94,8 @@ def _channel_axis(layer: Layer) -> int | None:
     """Which axis of a layer's second operand counts output channels; None where it is no product of ours."""
     if layer.op == "Conv":
         return 0
+    if layer.op == "ConvTranspose" and int(layer.attrs.get("group", 1)) == 1:
+        return 1
     if layer.op in ("Gemm", "MatMul") and layer.inputs[1] is not None and len(layer.inputs[1].shape or ()) == 2:
         return 0 if layer.attrs.get("transB") else 1
     return None

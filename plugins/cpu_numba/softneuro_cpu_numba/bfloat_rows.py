@@ -13,7 +13,7 @@ from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.epilogues import Activation
 from softneuro_cpu_numba.matrix_rows import MatrixRows, padded
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, emitted_address
-from softneuro_cpu_numba.rows import RowProduct, activation_kind
+from softneuro_cpu_numba.rows import RowProduct, Scatter, activation_kind
 from softneuro_cpu_numba.windows import Window
 
 
@@ -22,7 +22,7 @@ class BfloatRows:
     """y = windows(x) @ weights + bias, + residual, activated, stored as ``result``; x is input 0, NHWC or a matrix.
 
     ``residual`` is the number of the added input. ``planes``: x is float32 and NCHW, of few channels, and rounded on
-    the way in. ``pitched``: as the offer says of the result.
+    the way in. ``pitched``: as the offer says of the result. ``scatter``: as for :class:`RowProduct`.
     """
 
     window: Window
@@ -33,6 +33,7 @@ class BfloatRows:
     result: DType
     planes: bool = False
     pitched: bool = False
+    scatter: Scatter | None = None
 
     def on_vectors(self, target: Target) -> NativeKernel:
         """The prepared step for vector instructions; an even number of channels."""
@@ -47,13 +48,14 @@ class BfloatRows:
             window=replace(self.window, channels=channels // 2),
             pairs=True,
             result=self.result.name,
+            scatter=self.scatter,
         ).kernel(target)
 
     def on_matrix_unit(self, target: Target) -> NativeKernel:
         """The prepared step for a matrix unit."""
         window, channels = self.window, self.window.channels
-        in_place = window.is_pointwise and not self.planes
-        rows = MatrixRows(window, -(-channels // 2), self.weights.shape[2], in_place, target.threads)
+        in_place = window.is_pointwise and not self.planes and self.scatter is None
+        rows = MatrixRows(window, -(-channels // 2), self.weights.shape[2], in_place, target.threads, self.scatter)
         address = emitted_address(
             *("bfloat", "rows", isa_of(target)),
             tile=rows.tile,

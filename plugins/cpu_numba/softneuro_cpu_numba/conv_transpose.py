@@ -3,7 +3,8 @@ taps are those of the kernel that reach it; results are scattered. NCHW: a plain
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,6 +38,24 @@ def _begin_pads(layer: Layer, size: tuple[int, ...], out: tuple[int, ...], kerne
     return found
 
 
+def transposed_of(region: Region) -> tuple[Epilogue, np.ndarray, np.ndarray] | None:
+    """Epilogue, weights and bias of a float32 ConvTranspose of constant weights, or None."""
+    found = parse_epilogue(region, axis=1)
+    if found is None or found.residual is not None or len(region.inputs) != 1:
+        return None
+    x, w = found.main.inputs[:2]
+    bias = found.main.inputs[2] if len(found.main.inputs) > 2 else None
+    if x is None or w is None or x.is_constant or not is_f32(*region.inputs, *region.constants, *region.outputs):
+        return None
+    if w.data is None or (bias is not None and bias.data is None) or len(w.static_shape) not in (3, 4):
+        return None
+    channels = region.outputs[0].static_shape[1]
+    total = np.zeros(channels, np.float32)
+    for part in (None if bias is None else bias.data, found.bias):
+        total = total if part is None else total + part
+    return found, w.data, total
+
+
 class TransposedConv(Routine):
     """ConvTranspose [+ Add of a constant] [+ activation], float32, one and two spatial axes."""
 
@@ -45,38 +64,25 @@ class TransposedConv(Routine):
     def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
         return epilogue_regions(graph, exit, ("ConvTranspose",))
 
-    def _parts(self, region: Region) -> tuple[Epilogue, np.ndarray, np.ndarray] | None:
-        """(epilogue, weights, bias)."""
-        found = parse_epilogue(region, axis=1)
-        if found is None or found.residual is not None or len(region.inputs) != 1:
-            return None
-        x, w = found.main.inputs[:2]
-        bias = found.main.inputs[2] if len(found.main.inputs) > 2 else None
-        if x is None or w is None or x.is_constant or not is_f32(*region.inputs, *region.constants, *region.outputs):
-            return None
-        if w.data is None or (bias is not None and bias.data is None) or len(w.static_shape) not in (3, 4):
-            return None
-        channels = region.outputs[0].static_shape[1]
-        total = np.zeros(channels, np.float32)
-        for part in (None if bias is None else bias.data, found.bias):
-            total = total if part is None else total + part
-        return found, w.data, total
-
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        parts = self._parts(region)
+        parts = transposed_of(region)
         if parts is None:
             return
         yield Offer((NCHW_F32,), (NCHW_F32,), accuracy=SUMS)
-        if _has_phases(parts[0].main, parts[1]):
+        if has_phases(parts[0].main, parts[1].shape):
             pixels = region.inputs[0].size // region.inputs[0].static_shape[1]
             pitched = pitched_result(region, None)
             yield Offer((NHWC_F32,), (NHWC_F32,), accuracy=SUMS, flops=2.0 * pixels * parts[1].size, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        parts = self._parts(region)
+        parts = transposed_of(region)
         assert parts is not None
         if offer.outputs[0].layout == NHWC:
-            return _phases_kernel(region, *parts, target)
+            epilogue, weights, bias = parts
+            phases = phases_of(epilogue.main, weights)
+            act = epilogue.activation
+            products = (RowProduct(p.weights, bias, act, None, window=p.window, scatter=p.scatter) for p in phases)
+            return joined((product.kernel(target) for product in products), target)
         epilogue, weights, bias = parts
         layer, act = epilogue.main, epilogue.activation
         shape, made = region.inputs[0].static_shape, region.outputs[0].static_shape
@@ -100,17 +106,27 @@ class TransposedConv(Routine):
         )
 
 
-def _has_phases(layer: Layer, weights: np.ndarray) -> bool:
-    """No dilation, and every output pixel is reached by some tap."""
-    spatial = weights.ndim - 2
+def has_phases(layer: Layer, weights: Sequence[int]) -> bool:
+    """No dilation, and every output pixel is reached by some tap of ``weights``' shape."""
+    spatial = len(weights) - 2
     strides = layer.attrs.get("strides") or [1] * spatial
     dense = set(layer.attrs.get("dilations") or [1]) == {1}
-    return dense and all(k >= s for k, s in zip(weights.shape[2:], strides, strict=True))
+    return dense and all(k >= s for k, s in zip(weights[2:], strides, strict=True))
 
 
-def _phases_kernel(region: Region, epilogue: Epilogue, weights: np.ndarray, bias: np.ndarray, target: Target) -> Kernel:
-    layer = epilogue.main
-    shape, made = region.inputs[0].static_shape, region.outputs[0].static_shape
+@dataclass(frozen=True, slots=True, eq=False)
+class Phase:
+    """The output pixels of one row and column modulo the strides: a plain convolution whose results are scattered."""
+
+    window: Window
+    weights: np.ndarray  # (groups, taps, channels of a group, outputs of a group), a view
+    scatter: Scatter
+
+
+def phases_of(layer: Layer, weights: np.ndarray) -> Iterator[Phase]:
+    """Of a ConvTranspose with phases (:func:`has_phases`); ``weights`` as the operator has them, of any type."""
+    assert layer.inputs[0] is not None
+    shape, made = layer.inputs[0].static_shape, layer.results[0].static_shape
     strides = list(layer.attrs.get("strides") or [1] * (weights.ndim - 2))
     pads = _begin_pads(layer, shape[2:], made[2:], weights.shape[2:])
     if weights.ndim == 3:
@@ -118,7 +134,6 @@ def _phases_kernel(region: Region, epilogue: Epilogue, weights: np.ndarray, bias
         shape, made = (*shape[:2], 1, shape[2]), (*made[:2], 1, made[2])
     groups = int(layer.attrs.get("group", 1))
     grouped = weights.reshape(groups, shape[1] // groups, *weights.shape[1:])
-    parts = []
     for phase in np.ndindex(*strides):
         out = [-(-(size - p) // s) for size, p, s in zip(made[2:], phase, strides, strict=True)]
         if min(out) < 1:
@@ -132,8 +147,12 @@ def _phases_kernel(region: Region, epilogue: Epilogue, weights: np.ndarray, bias
             *(int(shape[0]), int(shape[1]), (int(shape[2]), int(shape[3])), (int(out[0]), int(out[1]))),
             *((int(count[0]), int(count[1])), (1, 1), (1, 1), (int(top), int(left), 0, 0)),
         )
-        matrix = taps.transpose(0, 3, 4, 1, 2).reshape(groups, -1, taps.shape[2])
+        matrix = taps.transpose(0, 3, 4, 1, 2).reshape(groups, -1, taps.shape[1], taps.shape[2])
         width = made[3]
         scatter = Scatter(made[2] * width, strides[0] * width, strides[1], phase[0] * width + phase[1])
-        parts.append(RowProduct(matrix, bias, epilogue.activation, None, window=window, scatter=scatter).kernel(target))
+        yield Phase(window, matrix, scatter)
+
+
+def joined(parts: Iterable[NativeKernel], target: Target) -> JoinedKernel:
+    """The phases as one step."""
     return JoinedKernel(emitted_address("join", "parts", isa_of(target)), tuple(parts))

@@ -15,6 +15,7 @@ from softneuro_cpu_numba.amx import SIDE, room_bytes, tile_config
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.native import Argument, Pitch, aligned, packed
+from softneuro_cpu_numba.rows import Scatter
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import Window
 
@@ -32,13 +33,14 @@ NOWHERE = -1
 @dataclass(frozen=True, eq=False)
 class MatrixRows:
     """Windows of ``words`` words a pixel, by ``outputs`` output channels. ``in_place``: x is read where it lies, pixel
-    behind pixel (pointwise only)."""
+    behind pixel (pointwise only, and not with ``scatter``: where the pixels of a result lie that is not dense)."""
 
     window: Window
     words: int
     outputs: int
     in_place: bool
     threads: int
+    scatter: Scatter | None = None
 
     @cached_property
     def band(self) -> BandShape:
@@ -152,15 +154,21 @@ class MatrixRows:
         """``emit.matrix.ARGUMENTS`` from ``row_tasks`` on; ``x_image``: elements between images; ``pitched``: whether
         the result's pixels may lie further apart."""
         run, offsets = self._run
-        size = (self.cut.rows, 1) if self.in_place else self.window.out
+        result = self._result
         pitch = 0 if self.in_place else self.words
         panel_words = len(offsets) * run * PANEL
         return [
-            *(*self.cut.words, *size, x_image, pitch, self._pitch, Pitch() if pitched else self.outputs),
+            *(*self.cut.words, self.cut.rows, result.image, result.row, result.origin, x_image, pitch, self._pitch),
+            Pitch() if pitched else self.outputs,
             *(self.panels, panel_words),
             *(len(offsets), run // self.step),
             *((None,) * 4 if self.in_place else map(aligned, self._tables)),
         ]
+
+    @cached_property
+    def _result(self) -> Scatter:
+        rows, columns = self.window.out
+        return self.scatter or Scatter(rows * columns, columns, 1, 0)
 
     @cached_property
     def _tables(self) -> tuple[np.ndarray, ...]:
@@ -179,7 +187,7 @@ class MatrixRows:
             firsts = (row * self.band.step[0] * span + part * tile * self.band.step[1]) * self.words
             y = np.repeat(row, tile)
             x = (part[:, None] * tile + np.arange(tile)).reshape(-1)
-        pixels = np.where(x < columns, y * columns + x, NOWHERE)
+        pixels = np.where(x < columns, y * self._result.row + x * self._result.column, NOWHERE)
         return self._run[1], np.array(counts, np.int64), firsts, pixels
 
     def pack(self, matrix: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -157,6 +157,14 @@ class Scatter:
     origin: int
 
 
+def result_places(scatter: Scatter | None, rows: int, columns: int) -> tuple[Argument, ...]:
+    """``y_image``, ``y_row``, ``y_origin`` and ``y_offsets`` for stretches of so many rows; none where it is dense."""
+    if scatter is None:
+        return 0, 0, 0, None
+    y, x = np.divmod(np.arange(rows * columns, dtype=np.int64), columns)
+    return scatter.image, scatter.row, scatter.origin, aligned(y * scatter.row + x * scatter.column)
+
+
 @dataclass(frozen=True, slots=True)
 class RowProduct:
     """y[pixel, group * N + n] = windows(x) @ matrix[group] + bias, + residual, activated; y is NHWC or a matrix.
@@ -234,7 +242,7 @@ class RowProduct:
             *(aligned(np.array(panels.starts, np.int64)), *parts.words),
             *(rows, columns, *self._input_steps(), n, self._pitch(), panels.wide, len(panels.starts), k),
             *self._places(parts.most_rows),
-            *self._result_places(parts.most_rows),
+            *result_places(self.scatter, parts.most_rows, columns),
             None if self.scale is None else In(self.scale),
             None if self.factors is None else panels.pack(self.factors.reshape(groups, 1, n)),
             *(self.activation.p0, self.activation.p1, *self._band()),
@@ -282,13 +290,6 @@ class RowProduct:
     def _pitch(self) -> Argument:
         """Floats between two pixels of the result. A residual is read as the result is written: then both are dense."""
         return self.sizes[0] * self.sizes[2] if self.window is None or self.residual is not None else Pitch()
-
-    def _result_places(self, stretch: int) -> tuple[Argument, ...]:
-        if self.scatter is None or self.window is None:
-            return 0, 0, 0, None
-        y, x = np.divmod(np.arange(stretch * self.window.out[1], dtype=np.int64), self.window.out[1])
-        offsets = y * self.scatter.row + x * self.scatter.column
-        return self.scatter.image, self.scatter.row, self.scatter.origin, aligned(offsets)
 
     def _band(self) -> tuple[int, ...]:
         if self.is_flat:

@@ -33,6 +33,7 @@ def softneuro_passes() -> Iterable[Pass]:
 @hookimpl
 def softneuro_routines() -> Iterable[Routine]:
     from softneuro_qint8.conv import QConv
+    from softneuro_qint8.conv_transpose import QConvTranspose
     from softneuro_qint8.depthwise import QDepthwise
     from softneuro_qint8.elementwise import Keep, QBinary
     from softneuro_qint8.function import QFunction
@@ -45,7 +46,7 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_qint8.resize import QResize
     from softneuro_qint8.weights import QWeights
 
-    grids = [QConv(), QDepthwise(), QGemm(), QMatMul(), QWeights(), QSoftmax(), QLayerNorm()]
+    grids = [QConv(), QConvTranspose(), QDepthwise(), QGemm(), QMatMul(), QWeights(), QSoftmax(), QLayerNorm()]
     grids += [QPool(), QFunction(), QResize(), QMove(), Keep()]
     grids += [QBinary(operator) for operator in ("Add", "Sub", "Mul")]
     return [*grids, SumsOfProducts("ConvInteger"), SumsOfProducts("MatMulInteger"), DynamicQuantize()]

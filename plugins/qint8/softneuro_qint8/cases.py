@@ -22,6 +22,7 @@ UINT8, INT8, SHIFTED = (0.02, 131, "uint8"), (0.03, 0, "int8"), (0.025, -7, "int
 
 def cases() -> Iterator[Case]:
     yield from _convolutions()
+    yield from _transposed()
     yield from _depthwise()
     yield from _products()
     yield from _factors()
@@ -146,6 +147,24 @@ def _convolutions() -> Iterator[Case]:
     conv = made.layer("Conv", made.real(SHIFTED, 1, 6, 5, 4), made.weights(9, 6, 3, 3, dtype="uint8"))
     made.quantised(made.layer("Relu", conv), SHIFTED)
     yield made.case("qconv-uint8-relu")
+
+
+def _transposed() -> Iterator[Case]:
+    ways: dict[str, tuple[Numbers, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = {
+        "2x2": (UINT8, (2, 16, 5, 7), (16, 33, 2, 2), {"strides": [2, 2]}),
+        "overlapping": (SHIFTED, (1, 12, 4, 5), (12, 8, 3, 4), {"strides": [1, 2], "pads": [1, 0, 0, 1]}),
+        "odd-channels": (INT8, (1, 5, 6, 3), (5, 40, 3, 3), {"strides": [2, 2], "output_padding": [1, 0]}),
+        "1d": (UINT8, (2, 8, 9), (8, 17, 4), {"strides": [2]}),
+    }
+    for name, (source, x, w, attrs) in ways.items():
+        made = Sketch()
+        operands = made.real(source, *x), made.weights(*w, axis=1), made.bias(w[1])
+        made.quantised(made.layer("Relu", made.layer("ConvTranspose", *operands, **attrs)), SHIFTED)
+        yield made.case(f"qconv-transpose-{name}")
+    made = Sketch()
+    up = made.layer("ConvTranspose", made.laid(UINT8, 1, 36, 9, 11), made.weights(36, 24, 2, 2, axis=1), strides=[2, 2])
+    made.may_be_rounded(up, INT8)
+    yield made.case("laid-conv-transpose")
 
 
 def _depthwise() -> Iterator[Case]:

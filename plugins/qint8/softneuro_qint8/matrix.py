@@ -8,7 +8,6 @@ from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.matrix_rows import MatrixRows, padded
 from softneuro_cpu_numba.native import Argument, NativeKernel, Out, emitted_address
 from softneuro_cpu_numba.probe import works
-from softneuro_cpu_numba.windows import Window
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Value
@@ -19,12 +18,12 @@ UNIT = {"unit": "amx"}
 """The parameter of offers that use it."""
 
 
-def suits(target: Target, window: Window, groups: int, weights: Value) -> bool:
+def suits(target: Target, channels: int, groups: int, weights: Value) -> bool:
     """Whether the unit computes this: words of four channels of one group, weights that are bytes with a sign."""
     numbers = weights.qparams
     assert numbers is not None
     signed = np.asarray(numbers.zero_point).dtype == np.int8 and not np.any(numbers.zero_point)
-    return groups == 1 and window.channels % 4 == 0 and signed and has_integer_unit(target)
+    return groups == 1 and channels % 4 == 0 and signed and has_integer_unit(target)
 
 
 def has_integer_unit(target: Target) -> bool:
@@ -37,7 +36,8 @@ def matrix_kernel(product: IntegerRows, target: Target) -> NativeKernel:
     window, finish, weights = product.window, product.finish, product.weights[0]
     assert finish is not None and isinstance(product.zero, np.ndarray)
     words, outputs = window.channels // 4, weights.shape[2]
-    rows = MatrixRows(window, words, outputs, window.is_pointwise, target.threads)
+    in_place = window.is_pointwise and product.scatter is None
+    rows = MatrixRows(window, words, outputs, in_place, target.threads, product.scatter)
     address = emitted_address(
         *("softneuro_qint8.emit.matrix", "rows", isa_of(target)),
         tile=rows.tile,

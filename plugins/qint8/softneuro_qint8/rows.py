@@ -9,7 +9,7 @@ from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.emit.isa import dot_isa_of, isa_of, lanes_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address
 from softneuro_cpu_numba.probe import works
-from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Tiles, best_tile, cut
+from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Scatter, Tiles, best_tile, cut, result_places
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 from softneuro_cpu_numba.windows import Window
 
@@ -50,6 +50,8 @@ class IntegerRows:
     residual: Residual | None = None
     pitched: bool = False
     """As the offer says of the result."""
+    scatter: Scatter | None = None
+    """Where the result's pixels lie, if they are not dense."""
 
     def kernel(self, target: Target, stored: str | None = None) -> NativeKernel:
         """The prepared step; packs the weights, ``stored`` as a key of :data:`PACKED` (the best, unless given)."""
@@ -77,6 +79,7 @@ class IntegerRows:
             stored=stored,
             rounding=(True, False) if self.finish is None else self.finish.target.finish,
             residual=None if self.residual is None else self.residual.grid.is_signed,
+            scattered=self.scatter is not None,
         )
         run, run_offsets = band.runs()
         sums = self.weights.astype(np.int32).sum((1, 2)) if stored == QUADS else None
@@ -93,6 +96,7 @@ class IntegerRows:
             *(aligned(run_offsets), aligned(band.offsets(parts.most_rows))),
             *((0, 0, 0) if self.finish is None else self.finish.target.words),
             *added_words(self.residual, self.finish),
+            *result_places(self.scatter, parts.most_rows, window.out[1]),
             *band.words((window.channels * window.size[1], window.channels, 1)),
         ]
         scratch = HEAD_BYTES + element * band.elements(parts.most_rows)

@@ -141,15 +141,17 @@ class Sums:
 
 ARGUMENTS = (
     *("x", "w", "start", "residual", "y", "config"),
-    *("row_tasks", "rows_per_task", "most_tasks", "panel_tasks", "panels_per_task", "rows", "columns"),
+    *("row_tasks", "rows_per_task", "most_tasks", "panel_tasks", "panels_per_task", "rows"),
+    *("y_image", "y_row", "y_origin"),
     *("x_image", "channels", "pitch", "ld_y", "panels", "panel_words"),
     *("runs", "steps", "run_offsets", "tile_counts", "tile_places", "row_places"),
 )
-"""``start``: what the sums of each output channel begin with; ``rows`` x ``columns`` are the output's; ``x_image``:
-words between images; ``channels``: words of a pixel in the band; ``pitch``: words between rows of a tile; ``ld_y``:
-elements between pixels of the result; ``panels`` of ``panel_words`` words of weights, the last perhaps half as wide.
+"""``start``: what the sums of each output channel begin with; ``rows`` are the output's (in place: all pixels), lying
+``y_row`` pixels of the result apart, images ``y_image``, the first pixel at ``y_origin``; ``x_image``: words between
+images; ``channels``: words of a pixel in the band; ``pitch``: words between rows of a tile; ``ld_y``: elements between
+pixels of the result; ``panels`` of ``panel_words`` words of weights, the last perhaps half as wide.
 ``tile_counts``: tiles by output rows of a stretch; ``tile_places``: by tile where its first row begins in the band;
-``row_places``: by row of a tile the output pixel in the stretch, or -1."""
+``row_places``: by row of a tile its pixel of the result, from the stretch's first on, or -1."""
 
 Store = Callable[[list[Value], Value, Value, list[Value | None]], None]
 """Writes the sums of one pixel: vectors, its first output channel, ``ld_y`` times its number plus that, masks of the
@@ -200,8 +202,8 @@ class Copied(Stretch):
         self.e, self.rows, self.band = e, rows, band
         self.places, self.pixels = e.integers(a["tile_places"]), e.integers(a["row_places"])
         self.count = e.integer(e.integers(a["tile_counts"]), here)
-        self.limit = e.mul(here, a["columns"])
-        self.first = e.mul(e.add(e.mul(image, a["rows"]), first), a["columns"])
+        self.limit = e.mul(here, a["y_row"])
+        self.first = e.add(a["y_origin"], e.mul(image, a["y_image"]), e.mul(first, a["y_row"]))
 
     def pointer(self, tile: Value) -> Value:
         return self.e.at(self.band, self.e.integer(self.places, tile))

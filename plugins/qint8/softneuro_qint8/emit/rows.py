@@ -6,7 +6,7 @@ and their sum in 32 bits are one instruction where there is one.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from softneuro_cpu_numba.emit.band import WORDS as BAND_WORDS
 from softneuro_cpu_numba.emit.emitter import I8, I16, I32, Emitter, Value
@@ -24,6 +24,7 @@ ARGUMENTS = (
     *("row_tasks", "rows_per_task", "most_tasks", "panel_tasks", "panels_per_task", "rows", "columns"),
     *("x_image", "groups", "channels", "whole", "out_channels", "ld_y", "wide", "panels", "words"),
     *("run", "runs", "run_offsets", "offsets", *FINISH_WORDS, *ADDED),
+    *("y_image", "y_row", "y_origin", "y_offsets"),
 )
 """Then the band. ``zero`` is the address of the input's zero point, ``weight_sums`` (int32, for words of bytes) gives
 each column's sum of weights. ``rows`` x ``columns`` and ``out_channels`` (of a
@@ -49,6 +50,7 @@ def rows(
     stored: str = "int16",
     rounding: tuple[bool, bool] = (True, False),
     residual: bool | None = None,
+    scattered: bool = False,
 ) -> None:
     """y[pixel, channel] = windows(x - zero) @ w, as ``result``: ``rounded`` (* factor + shift [+ residual], rounded, in
     8 bits) or ``sums`` (int32).
@@ -56,7 +58,8 @@ def rows(
     Tasks are image x group x row stretch x panel stretch. Panels are ``vectors`` wide, the last ones one vector;
     ``masked`` if there are fewer channels than lanes. ``source`` and ``few``: how the band reads x
     (``IntegerBand``).
-    ``rounding``: see ``Rounded``; ``residual``: whether the added value is signed.
+    ``rounding``: see ``Rounded``; ``residual``: whether the added value is signed; ``scattered``: the
+    pixels of a stretch lie at ``y_offsets`` behind ``y_origin``, its rows and images ``y_row`` and ``y_image`` apart.
     scratch: the band. Weights: [group][panel][word][column][element], ``stored`` as a key of ``emit.words.WORDS``;
     weight sums, factors and shifts [group][column].
     """
@@ -66,7 +69,8 @@ def rows(
     w = e.b.inttoptr(a["w"], (I16 if stored == "int8" else I32).as_pointer())
     weight_sums = e.b.inttoptr(a["weight_sums"], I32.as_pointer())
     y = e.b.inttoptr(a["y"], (I8 if result == "rounded" else I32).as_pointer())
-    starts, offsets, run_offsets = (e.integers(a[name]) for name in ("starts", "offsets", "run_offsets"))
+    tables = ("starts", "offsets", "run_offsets", "y_offsets")
+    starts, offsets, run_offsets, y_offsets = (e.integers(a[name]) for name in tables)
     packed = e.b.bitcast(room(e), word.band.element.as_pointer())
     zero = word.zero(e, e.b.load(e.b.inttoptr(a["zero"], I8.as_pointer())), signed)
     words = dict(zip(BAND_WORDS, e.words(len(ARGUMENTS), len(BAND_WORDS)), strict=True))
@@ -84,7 +88,12 @@ def rows(
         once(e, block, lambda: band.pack(e, origin, a["whole"], first_row, here, packed))
         begin = e.mul(panel_stretch, a["panels_per_task"])
         end = e.smaller(e.add(begin, e.mul(broad, a["panels_per_task"])), a["panels"])
-        pixel = e.mul(e.add(e.mul(image, a["rows"]), first_row), a["columns"])
+        ahead_of: Callable[[Value], Value] = lambda p: e.mul(p, a["ld_y"])  # noqa: E731
+        if scattered:
+            ahead_of = lambda p: e.mul(e.integer(y_offsets, p), a["ld_y"])  # noqa: E731
+            pixel = e.add(a["y_origin"], e.mul(image, a["y_image"]), e.mul(first_row, a["y_row"]))
+        else:
+            pixel = e.mul(e.add(e.mul(image, a["rows"]), first_row), a["columns"])
         place = e.add(e.mul(pixel, a["ld_y"]), e.mul(group, a["out_channels"]))
 
         def panel(number: Value, width: int, sizes: Sequence[int]) -> None:
@@ -103,7 +112,7 @@ def rows(
                 sums = accumulate(e, word, pointers, weights, (a["run"], a["runs"], run_offsets), start)
                 finish.read(e, ahead, width)
                 for r in range(size):
-                    at = e.add(base, e.mul(e.add(first, r), a["ld_y"]))
+                    at = e.add(base, ahead_of(e.add(first, r)))
                     finish.store(e, sums[r * width : (r + 1) * width], Place(y, at, mask))
 
             in_pieces(e, e.mul(here, a["columns"]), sizes, width, tile)
