@@ -17,18 +17,17 @@ from softneuro_cpu_numba.emit.matmul import transposed
 from softneuro_cpu_numba.emit.matrix import Runs, Sums, Tiles, aligned, configure, release
 from softneuro_cpu_numba.emit.norm import across
 from softneuro_cpu_numba.emit.slide import Place
-from softneuro_cpu_numba.emit.tasks import neighbours, once, room
+from softneuro_cpu_numba.emit.tasks import room
 from softneuro_cpu_numba.matrix_rows import PANEL
 from softneuro_cpu_numba.native import emitted
 
+from softneuro_qint8.emit.batches import SHARED, entries
 from softneuro_qint8.emit.finish import WORDS as FINISH_WORDS
 from softneuro_qint8.emit.finish import Rounded
 
 ARGUMENTS = (
     *("a", "b", "y", "offsets", "config"),
-    *("m", "n", "k", "a_row", "b_step", "y_row", "a_zero", "b_zero"),
-    *("row_tasks", "rows_per_task", "most_tasks", "panels", "panel_words", "steps", "pitch", "most_rows"),
-    *FINISH_WORDS,
+    *(*SHARED, "panels", "panel_words", "steps", "pitch", "most_rows", *FINISH_WORDS),
 )
 """Then the factor. As ``emit.products``; ``pitch``: words between rows of A as they are copied, ``most_rows`` of them;
 ``steps`` of the tiles' words make up k."""
@@ -60,8 +59,7 @@ def matrix(
     rows_at = e.at(e.floats(taken_at), a["most_rows"])
     panels_at = e.at(rows_at, e.mul(a["most_rows"], a["pitch"]))
     runs = Runs(1, a["steps"], None)
-    left, right, y = (e.b.inttoptr(a[name], I8.as_pointer()) for name in ("a", "b", "y"))
-    offsets, rounded = e.integers(a["offsets"]), Rounded.read(e, a, rounding)
+    y, rounded = e.b.inttoptr(a["y"], I8.as_pointer()), Rounded.read(e, a, rounding)
     factor = e.splat(e.number(len(ARGUMENTS)))
     nothing = e.at(begins_at, e.mul(a["panels"], PANEL))
 
@@ -88,21 +86,13 @@ def matrix(
 
         by_panels(panel)
 
-    def tasks(number: Value, many: Value, _: Value) -> None:
-        entry, block = e.divmod(number, a["row_tasks"])
-        first = e.mul(block, a["rows_per_task"])
-        here = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(a["m"], first))
-        begins = [e.integer(offsets, e.add(e.mul(entry, 3), n)) for n in range(3)]
-        once(e, entry, lambda: pack(e.at(right, begins[1])))
-        own = e.at(left, e.add(begins[0], e.mul(first, a["a_row"])))
-
+    def block(own: Value, here: Value, place: Value) -> None:
         def copy(r: Value) -> None:
             into = e.b.bitcast(e.at(rows_at, e.mul(r, a["pitch"])), I8.as_pointer())
             total = _copied(e, e.at(own, e.mul(r, a["a_row"])), a["k"], into, signed[0])
             e.b.store(e.b.mul(total, e.b.trunc(a["b_zero"], I32)), e.at(taken_at, r))
 
         e.loop(here, copy)
-        place = e.add(begins[2], e.mul(first, a["y_row"]))
 
         def panel(number: Value, vectors: int, few: int) -> None:
             column, weights = e.mul(number, PANEL), e.at(panels_at, e.mul(number, a["panel_words"]))
@@ -136,7 +126,7 @@ def matrix(
         by_panels(panel)
 
     configure(e, a["config"])
-    neighbours(e, a["row_tasks"], 1, a["most_tasks"], tasks)
+    entries(e, a, pack, block)
     release(e)
 
 

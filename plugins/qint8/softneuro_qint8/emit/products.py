@@ -16,22 +16,21 @@ from softneuro_cpu_numba.emit.emitter import I8, I16, I32, Emitter, Value
 from softneuro_cpu_numba.emit.matmul import transposed
 from softneuro_cpu_numba.emit.norm import across
 from softneuro_cpu_numba.emit.slide import Place
-from softneuro_cpu_numba.emit.tasks import neighbours, once, room
+from softneuro_cpu_numba.emit.tasks import room
 from softneuro_cpu_numba.emit.tile import in_pieces
 from softneuro_cpu_numba.native import emitted
 
 from softneuro_qint8.emit.band import without_sign
+from softneuro_qint8.emit.batches import SHARED, entries
 from softneuro_qint8.emit.finish import WORDS as FINISH_WORDS
 from softneuro_qint8.emit.rows import Requantised, accumulate
 from softneuro_qint8.emit.words import Pairs, Quads
 
 ARGUMENTS = (
     *("a", "b", "y", "offsets", "starts", "no_shift", "factors", "shifts"),
-    *("m", "n", "k", "a_row", "b_step", "y_row", "a_zero", "b_zero"),
-    *("row_tasks", "rows_per_task", "most_tasks", "wide", "panels", *FINISH_WORDS),
+    *(*SHARED, "wide", "panels", *FINISH_WORDS),
 )
-"""``offsets``: int64 [batch, 3], where the matrices of an entry begin; ``starts``: the panels' first columns;
-``no_shift``: the address of a 0; ``b_step``: elements between what does not lie together in B."""
+"""``starts``: the panels' first columns; ``no_shift``: the address of a 0."""
 
 
 ONES = 0x01010101
@@ -56,8 +55,7 @@ def products(
     with, what is taken from rows of A, those rows.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
-    left, right, y = (e.b.inttoptr(a[name], I8.as_pointer()) for name in ("a", "b", "y"))
-    offsets, starts = e.integers(a["offsets"]), e.integers(a["starts"])
+    y, starts = e.b.inttoptr(a["y"], I8.as_pointer()), e.integers(a["starts"])
     word = Quads() if quads else Pairs()
     length = e.b.udiv(e.add(a["k"], word.count - 1), e.i(word.count))
     segments = length, e.i(1), e.integers(a["no_shift"])
@@ -94,14 +92,7 @@ def products(
 
         by_panels(panel)
 
-    def tasks(number: Value, many: Value, _: Value) -> None:
-        entry, block = e.divmod(number, a["row_tasks"])
-        first = e.mul(block, a["rows_per_task"])
-        here = e.smaller(e.mul(many, a["rows_per_task"]), e.sub(a["m"], first))
-        begins = [e.integer(offsets, e.add(e.mul(entry, 3), n)) for n in range(3)]
-        once(e, entry, lambda: pack(e.at(right, begins[1])))
-        own = e.at(left, e.add(begins[0], e.mul(first, a["a_row"])))
-
+    def block(own: Value, here: Value, place: Value) -> None:
         def copy(r: Value) -> None:
             into = e.at(rows_at, e.mul(r, pitch))
             band.pixel(e, e.at(own, e.mul(r, a["a_row"])), pitch, into)
@@ -109,7 +100,6 @@ def products(
                 e.b.store(factor.taken(e, word, into), e.at(taken_at, r))
 
         e.loop(here, copy)
-        place = e.add(begins[2], e.mul(first, a["y_row"]))
 
         def panel(number: Value, width: int, sizes: Sequence[int]) -> None:
             ahead = before(number, width)
@@ -132,7 +122,7 @@ def products(
 
         by_panels(panel)
 
-    neighbours(e, a["row_tasks"], 1, a["most_tasks"], tasks)
+    entries(e, a, pack, block)
 
 
 @dataclass(frozen=True, slots=True)
