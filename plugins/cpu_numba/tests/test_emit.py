@@ -68,7 +68,7 @@ def test_every_class_compiles(kernel: Kernel, isa: str) -> None:
     assert len(code) > 1000
 
 
-@pytest.mark.parametrize("kernel", KERNELS[:6], ids=lambda k: "-".join([k.name, *(k.params.keys() - ROWS)]))
+@pytest.mark.parametrize("kernel", KERNELS[:6], ids=lambda k: "-".join([k.name, *sorted(k.params.keys() - ROWS)]))
 @pytest.mark.parametrize("isa, tile", CHOICES)
 def test_tiles_stay_in_registers(kernel: Kernel, isa: str, tile: tuple[int, int]) -> None:
     """The busiest loop of the product holds no access to the stack: neither sums nor pointers are spilled."""
