@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
-from softneuro_qint8.cases import INT8, SHIFTED, UINT8, Sketch
+from softneuro_qint8.cases.sketch import INT8, SHIFTED, UINT8, Sketch
 from softneuro_qint8.numbers import Grid, Requantise, bounded, grid_of, integers_of, weight_scales
 
 from softneuro_core.catalog import load_plugins
