@@ -212,8 +212,10 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert "drop of signal" in made.stdout and "noisiest on their grids" in made.stdout and "chosen" in made.stdout
     told = json.loads(front.read_text())
     assert told["samples"] == 6 and told["front"][-1]["rounded_layers"] == []
-    assert run("tune", model, *bound, "--threads", 1, "--pareto", tmp_path / "front.svg").exit_code == 0
-    assert (tmp_path / "front.svg").read_text().count("<circle") == len(told["front"])
+    drawn, again = tmp_path / "front.svg", tmp_path / "again.json"  # a tuning of its own: its times may differ
+    assert run("tune", model, *bound, "--threads", 1, "--pareto", drawn, "-o", again).exit_code == 0
+    kept = sn.Plan.load(again).bound
+    assert kept is not None and drawn.read_text().count("<circle") == len(kept.front) >= 2
 
 
 def test_equalised_weights_and_shifted_biases_travel_with_the_plan(tmp_path: Path) -> None:
