@@ -25,7 +25,7 @@ install: $(VENV)/.stamp-test $(VENV)/.stamp-demo  ## .venv with the core, all pl
 demo: $(VENV)/.stamp-demo  ## tune, explain and run a real trained model; writes out/digits/report.html
 	@$(BIN)/python examples/digits/demo.py
 
-test: $(VENV)/.stamp-test  ## the tests (at most 10 minutes on 2 cores)
+test: $(VENV)/.stamp-test  ## the tests (about 15 minutes on 2 cores)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m 'not long'
 
 test-all: $(VENV)/.stamp-test $(VENV)/.stamp-demo  ## the long lists too
