@@ -101,15 +101,21 @@ def _channel_axis(layer: Layer) -> int | None:
     return None
 
 
+def on_its_grid(array: np.ndarray, value: Value) -> np.ndarray:
+    """What is left of a value's numbers on its grid."""
+    assert value.qparams is not None
+    spec = TensorSpec("cpu", DType.parse(np.asarray(value.qparams.zero_point).dtype.name), NCHW)
+    return decode(encode(array, value, spec), value, spec)
+
+
 @contextmanager
 def rounded_constants(region: Region) -> Iterator[None]:
     """A region whose laid constants hold what is left of them on their grids: what an integer kernel computes with."""
     kept = [(value, value.data) for value in region.constants if is_laid(value)]
     try:
         for value, data in kept:
-            assert value.qparams is not None and data is not None
-            spec = TensorSpec("cpu", DType.parse(np.asarray(value.qparams.zero_point).dtype.name), NCHW)
-            value.data = decode(encode(data, value, spec), value, spec)
+            assert data is not None
+            value.data = on_its_grid(data, value)
         yield
     finally:
         for value, data in kept:

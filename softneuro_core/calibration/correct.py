@@ -8,19 +8,17 @@ what meets each weight only, so no layer is computed twice.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import product
 from typing import Any
 
 import numpy as np
 
+from softneuro_core.builtin.reference_ops.sliding import SlidingWindow
 from softneuro_core.catalog import Catalog
-from softneuro_core.encoding import decode, encode
 from softneuro_core.graph import Graph, Layer, Value
-from softneuro_core.grids import is_laid
+from softneuro_core.grids import is_laid, on_its_grid
 from softneuro_core.passes.equalised import can_shift, weights_of
 from softneuro_core.progress import Progress, Silent
 from softneuro_core.session import Session
-from softneuro_core.spec import NCHW, DType, TensorSpec
 
 
 def bias_shifts(
@@ -69,13 +67,7 @@ def _error(layer: Layer, x: np.ndarray) -> np.ndarray:
     weights = layer.inputs[1]
     assert weights is not None
     exact = _means(layer, x, weights_of(layer))
-    return _means(layer, _rounded(x, _input(layer)), _rounded(weights_of(layer), weights)) - exact
-
-
-def _rounded(array: np.ndarray, value: Value) -> np.ndarray:
-    assert value.qparams is not None
-    spec = TensorSpec("cpu", DType.parse(np.asarray(value.qparams.zero_point).dtype.name), NCHW)
-    return decode(encode(array, value, spec), value, spec)
+    return _means(layer, on_its_grid(x, _input(layer)), on_its_grid(weights_of(layer), weights)) - exact
 
 
 def _means(layer: Layer, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -92,38 +84,8 @@ def _means(layer: Layer, x: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def _mean_patch(layer: Layer, x: np.ndarray, kernel: tuple[int, ...]) -> np.ndarray:
     """What meets each tap of the window in the mean: [channels, taps]."""
-    rank = len(kernel)
-    strides, dilations = (layer.attrs.get(key) or [1] * rank for key in ("strides", "dilations"))
-    places = layer.results[0].static_shape[2:]
-    begins, ends = _pads(layer, x.shape[2:], kernel, strides, dilations, places)
-    padded = np.pad(x, ((0, 0), (0, 0), *zip(begins, ends, strict=True)))
-    patch = np.empty((x.shape[1], int(np.prod(kernel))))
-    for tap in product(*map(range, kernel)):
-        starts = [at * step for at, step in zip(tap, dilations, strict=True)]
-        cut = [slice(a, a + (n - 1) * s + 1, s) for a, n, s in zip(starts, places, strides, strict=True)]
-        met = padded[(slice(None), slice(None), *cut)]
-        patch.reshape(x.shape[1], -1)[:, np.ravel_multi_index(tap, kernel)] = met.mean(
-            axis=(0, *range(2, rank + 2)), dtype=np.float64
-        )
-    return patch
-
-
-def _pads(
-    layer: Layer,
-    sizes: tuple[int, ...],
-    kernel: tuple[int, ...],
-    strides: list[int],
-    dilations: list[int],
-    places: tuple[int, ...],
-) -> tuple[list[int], list[int]]:
-    """Zeros before and after each axis, ``auto_pad`` resolved."""
-    rank, auto = len(kernel), layer.attrs.get("auto_pad", "NOTSET")
-    if auto in ("NOTSET", "VALID"):
-        pads = list(layer.attrs.get("pads") or [0] * 2 * rank) if auto == "NOTSET" else [0] * 2 * rank
-        return pads[:rank], pads[rank:]
-    needed = [
-        max(0, (n - 1) * s + (k - 1) * d + 1 - size)
-        for n, s, k, d, size in zip(places, strides, kernel, dilations, sizes, strict=True)
-    ]
-    begins = [(total + (auto == "SAME_LOWER")) // 2 for total in needed]
-    return begins, [total - begin for total, begin in zip(needed, begins, strict=True)]
+    window = SlidingWindow.of(x.shape[2:], kernel, layer.attrs)
+    padded = np.pad(x, ((0, 0), (0, 0), *window.pads))
+    everywhere = (0, *range(2, x.ndim))
+    taps = [padded[window.under(tap)].mean(axis=everywhere, dtype=np.float64) for tap in np.ndindex(kernel)]
+    return np.stack(taps, axis=1)

@@ -8,11 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from softneuro_core.catalog import Catalog
-from softneuro_core.encoding import decode, encode
-from softneuro_core.graph import Graph, Layer, Value
-from softneuro_core.grids import is_laid, weight_grid
+from softneuro_core.graph import Graph, Layer
+from softneuro_core.grids import is_laid, on_its_grid, weight_grid
 from softneuro_core.session import Session
-from softneuro_core.spec import NCHW, DType, TensorSpec
 
 Samples = Sequence[Mapping[str, np.ndarray]]
 
@@ -41,12 +39,7 @@ def _with_rounded_weights(layer: Layer, per_tensor: bool) -> Layer:
     if grid is None:
         return layer
     weights = layer.inputs[1]
-    assert weights is not None and (weights.qparams is None or is_laid(weights))
-    rounded = replace(weights, qparams=grid)
-    return replace(layer, inputs=(layer.inputs[0], _on_its_grid(rounded), *layer.inputs[2:]))
-
-
-def _on_its_grid(weights: Value) -> Value:
-    assert weights.qparams is not None and weights.data is not None
-    spec = TensorSpec("cpu", DType.parse(np.asarray(weights.qparams.zero_point).dtype.name), NCHW)
-    return replace(weights, data=decode(encode(weights.data, weights, spec), weights, spec), qparams=None)
+    assert weights is not None and weights.data is not None and (weights.qparams is None or is_laid(weights))
+    data = on_its_grid(weights.data, replace(weights, qparams=grid))
+    rounded = replace(weights, data=data, qparams=None)
+    return replace(layer, inputs=(layer.inputs[0], rounded, *layer.inputs[2:]))

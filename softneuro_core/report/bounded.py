@@ -70,8 +70,9 @@ def decibels(noise: float) -> str:
 
 def as_data(found: Bounded) -> dict[str, Any]:
     """Everything, for machines: what the plan keeps, and which layers every plan tried rounds."""
+    record = found.record.to_json()
     front = [
         {**point, "rounded_layers": sorted(whole.rounded_layers)}
-        for point, whole in zip(found.record.to_json()["front"], found.points, strict=True)
+        for point, whole in zip(record["front"], found.points, strict=True)
     ]
-    return {**found.record.to_json(), "front": front}
+    return {**record, "front": front}

@@ -16,7 +16,7 @@ from softneuro_core.spec import FLOAT32, TensorSpec
 from softneuro_cpu_numba.amx import has_matrix_unit
 from softneuro_cpu_numba.bfloat_rows import BfloatRows
 from softneuro_cpu_numba.conv_direct import convolution_of
-from softneuro_cpu_numba.conv_transpose import has_phases, joined, phases_of, transposed_of
+from softneuro_cpu_numba.conv_transpose import joined, transposed_of
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.epilogues import Epilogue, pitched_result
 from softneuro_cpu_numba.gemm import Product, product_of
@@ -111,23 +111,19 @@ class BfloatTransposed(Routine):
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         unit = _unit(target)
         found = transposed_of(region) if unit else None
-        if unit is None or found is None or not has_phases(found[0].main, found[1].shape):
+        if unit is None or found is None or not found.has_phases:
             return
-        x = region.inputs[0]
-        channels = x.static_shape[1]
-        if channels % 2 == 0 and int(found[0].main.attrs.get("group", 1)) == 1:
+        if region.inputs[0].static_shape[1] % 2 == 0 and int(found.layer.attrs.get("group", 1)) == 1:
             pairs = [(NHWC_BF16, out) for out in (NHWC_BF16, NHWC_F32)]
-            flops = 2.0 * x.size // channels * found[1].size
-            yield from _offers(found[0], unit, pairs, flops, pitched_result(region, None))
+            yield from _offers(found.epilogue, unit, pairs, found.flops, pitched_result(region, None))
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = transposed_of(region)
         assert found is not None
-        epilogue, weights, bias = found
-        act, result = epilogue.activation, offer.outputs[0].dtype
+        act, result, pitched = found.epilogue.activation, offer.outputs[0].dtype, bool(offer.pitched)
         products = (
-            BfloatRows(p.window, p.weights[0], bias, act, None, result, pitched=bool(offer.pitched), scatter=p.scatter)
-            for p in phases_of(epilogue.main, weights)
+            BfloatRows(p.window, p.weights[0], found.bias, act, None, result, pitched=pitched, scatter=p.scatter)
+            for p in found.phases()
         )
         return joined((_kernel(product, offer, target) for product in products), target)
 

@@ -73,12 +73,8 @@ class BfloatRows:
             x_image, strides = channels * height * width, (width, 1, height * width)
         args: list[Argument] = [
             *(In(0), rows.pack(self.weights, BFLOAT16.numpy), padded(self.bias, rows.columns, np.float32)),
-            *(
-                None if self.residual is None else In(self.residual),
-                Out(0),
-                rows.config(),
-                *rows.words_of(x_image, self.pitched),
-            ),
+            *(None if self.residual is None else In(self.residual), Out(0)),
+            *(rows.config(), *rows.words_of(x_image, self.pitched)),
             *(self.activation.p0, self.activation.p1),
             *(() if rows.in_place else rows.band.words(strides)),
         ]

@@ -3,6 +3,7 @@ taps are those of the kernel that reach it; results are scattered. NCHW: a plain
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -38,8 +39,33 @@ def _begin_pads(layer: Layer, size: tuple[int, ...], out: tuple[int, ...], kerne
     return found
 
 
-def transposed_of(region: Region) -> tuple[Epilogue, np.ndarray, np.ndarray] | None:
-    """Epilogue, weights and bias of a float32 ConvTranspose of constant weights, or None."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Transposed:
+    """A float32 ConvTranspose of constant weights and what follows it."""
+
+    epilogue: Epilogue
+    weights: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def layer(self) -> Layer:
+        return self.epilogue.main
+
+    @property
+    def has_phases(self) -> bool:
+        return has_phases(self.layer, self.weights.shape)
+
+    @property
+    def flops(self) -> float:
+        return phase_flops(self.layer, self.weights.size)
+
+    def phases(self) -> Iterator[Phase]:
+        """Where :attr:`has_phases`."""
+        return phases_of(self.layer, self.weights)
+
+
+def transposed_of(region: Region) -> Transposed | None:
+    """The region as such a layer, or None."""
     found = parse_epilogue(region, axis=1)
     if found is None or found.residual is not None or len(region.inputs) != 1:
         return None
@@ -53,7 +79,7 @@ def transposed_of(region: Region) -> tuple[Epilogue, np.ndarray, np.ndarray] | N
     total = np.zeros(channels, np.float32)
     for part in (None if bias is None else bias.data, found.bias):
         total = total if part is None else total + part
-    return found, w.data, total
+    return Transposed(found, w.data, total)
 
 
 class TransposedConv(Routine):
@@ -65,26 +91,22 @@ class TransposedConv(Routine):
         return epilogue_regions(graph, exit, ("ConvTranspose",))
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        parts = transposed_of(region)
-        if parts is None:
+        found = transposed_of(region)
+        if found is None:
             return
         yield Offer((NCHW_F32,), (NCHW_F32,), accuracy=SUMS)
-        if has_phases(parts[0].main, parts[1].shape):
-            pixels = region.inputs[0].size // region.inputs[0].static_shape[1]
+        if found.has_phases:
             pitched = pitched_result(region, None)
-            yield Offer((NHWC_F32,), (NHWC_F32,), accuracy=SUMS, flops=2.0 * pixels * parts[1].size, pitched=pitched)
+            yield Offer((NHWC_F32,), (NHWC_F32,), accuracy=SUMS, flops=found.flops, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        parts = transposed_of(region)
-        assert parts is not None
+        found = transposed_of(region)
+        assert found is not None
+        weights, bias, layer, act = found.weights, found.bias, found.layer, found.epilogue.activation
         if offer.outputs[0].layout == NHWC:
-            epilogue, weights, bias = parts
-            phases = phases_of(epilogue.main, weights)
-            act = epilogue.activation
+            phases = found.phases()
             products = (RowProduct(p.weights, bias, act, None, window=p.window, scatter=p.scatter) for p in phases)
             return joined((product.kernel(target) for product in products), target)
-        epilogue, weights, bias = parts
-        layer, act = epilogue.main, epilogue.activation
         shape, made = region.inputs[0].static_shape, region.outputs[0].static_shape
         kernel = weights.shape[2:]
         spatial = len(kernel)
@@ -112,6 +134,13 @@ def has_phases(layer: Layer, weights: Sequence[int]) -> bool:
     strides = layer.attrs.get("strides") or [1] * spatial
     dense = set(layer.attrs.get("dilations") or [1]) == {1}
     return dense and all(k >= s for k, s in zip(weights[2:], strides, strict=True))
+
+
+def phase_flops(layer: Layer, weights: int) -> float:
+    """Of the phases of a ConvTranspose of so many weights."""
+    assert layer.inputs[0] is not None
+    batch, _, *pixels = layer.inputs[0].static_shape
+    return 2.0 * batch * math.prod(pixels) * weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,7 +2,8 @@
 
 An emulator or a sandbox may not do what the processor's flags say, and a compiler may not know an instruction; both end
 the process that tries. So the first time a kernel needs one, a small product is compiled, run and compared in a process
-of its own; the answer is kept beside the compiled kernels.
+of its own; the answer is kept beside the compiled kernels. A process that was not started or took too long gives no
+answer to keep: this process does without those kernels, and the next one tries again.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 import numpy as np
@@ -29,7 +30,7 @@ YES, NO = b"yes", b"no"
 def works(check: str, target: Target) -> bool:
     """Whether ``check`` (MODULE:FUNCTION, given a Target) finds right what it computes here.
 
-    The first time of all it takes a second; then a file is read, once in a process. Warns where the answer is no.
+    The first time of all it takes a second, and warns where the answer is no; then a file is read, once in a process.
     """
     return _works(check, target.isa)
 
@@ -42,11 +43,13 @@ def _works(check: str, isa: str) -> bool:
     answer = read_stored(file)
     if answer is None:
         answer = _tried(check, isa)
-        store(file, answer)
+        if answer is not None:
+            store(file, answer)
     return answer == YES
 
 
-def _tried(check: str, isa: str) -> bytes:
+def _tried(check: str, isa: str) -> bytes | None:
+    """What the other process finds; None if it did not come to an end."""
     path = os.pathsep.join(filter(None, sys.path))
     command = [sys.executable, "-m", __name__, check, isa]
     try:
@@ -54,29 +57,30 @@ def _tried(check: str, isa: str) -> bytes:
             command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, timeout=LONGEST_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        failure: object = error
+        answer, failure = None, str(error)
     else:
         if done.returncode == 0:
             return YES
-        failure = f"exit status {done.returncode}"
+        answer, failure = NO, f"exit status {done.returncode}"
     warnings.warn(
         f"{check} failed on this machine ({failure}): kernels with those instructions are not offered",
         RuntimeWarning,
         stacklevel=4,
     )
-    return NO
+    return answer
 
 
-def product_of(kernel: NativeKernel, x: np.ndarray, result: np.ndarray) -> np.ndarray:
-    """What a kernel makes of its only input; ``result`` has the output's shape and type."""
+def outcome(kernel: NativeKernel, inputs: Sequence[np.ndarray], result: np.ndarray) -> np.ndarray:
+    """What a kernel makes of ``inputs``; ``result`` has the output's shape and type."""
     device = HostDevice()
 
     def buffer(array: np.ndarray) -> Buffer:
         return device.buffer(device.alloc(array.nbytes), 0, array.shape, array.dtype)
 
-    source, made = buffer(x), buffer(result)
-    device.upload(source, x)
-    kernel.bind([source], [made], buffer(np.zeros(kernel.scratch, np.uint8))).run()
+    sources, made = [buffer(x) for x in inputs], buffer(result)
+    for source, x in zip(sources, inputs, strict=True):
+        device.upload(source, x)
+    kernel.bind(sources, [made], buffer(np.zeros(kernel.scratch, np.uint8))).run()
     return made.array.copy()
 
 

@@ -11,7 +11,7 @@ from softneuro_core.spec import BFLOAT16, FLOAT32
 from softneuro_cpu_numba.bfloat_rows import BfloatRows
 from softneuro_cpu_numba.epilogues import IDENTITY
 from softneuro_cpu_numba.native import NativeKernel
-from softneuro_cpu_numba.probe import product_of
+from softneuro_cpu_numba.probe import outcome
 from softneuro_cpu_numba.windows import as_window
 
 ROWS, DEPTH, COLUMNS = 37, 48, 40
@@ -32,4 +32,4 @@ def _is_right(made: Callable[[BfloatRows], NativeKernel]) -> bool:
     x, w = (rng.integers(-9, 10, shape).astype(np.float32) for shape in ((ROWS, DEPTH), (DEPTH, COLUMNS)))
     rows = BfloatRows(as_window(ROWS, DEPTH), w[None], None, IDENTITY, None, FLOAT32)
     stored = x.astype(BFLOAT16.numpy)
-    return bool(np.array_equal(product_of(made(rows), stored, np.zeros((ROWS, COLUMNS), np.float32)), x @ w))
+    return bool(np.array_equal(outcome(made(rows), [stored], np.zeros((ROWS, COLUMNS), np.float32)), x @ w))

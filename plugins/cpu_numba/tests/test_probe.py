@@ -59,7 +59,12 @@ def test_what_does_not_work_is_said_once_and_not_tried_again(tried: list[Any], n
     assert len(tried) == 1
 
 
-def test_a_check_that_hangs_counts_as_failed(tried: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "LONGEST_S", 0.01)
-    with pytest.warns(RuntimeWarning, match="not offered"):
+def test_a_check_that_hangs_counts_as_failed_until_the_next_process(
+    tried: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as slow, pytest.warns(RuntimeWarning, match="not offered"):
+        slow.setattr(probe, "LONGEST_S", 0.01)
         assert not probe.works("candidate.checks:right", OLD)
+    assert not probe.works("candidate.checks:right", OLD) and len(tried) == 1
+    probe._works.cache_clear()
+    assert probe.works("candidate.checks:right", OLD) and len(tried) == 2

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from softneuro_cpu_numba.conv_transpose import Phase, has_phases, joined, phases_of
+from softneuro_cpu_numba.conv_transpose import Phase, has_phases, joined, phase_flops, phases_of
 from softneuro_cpu_numba.epilogues import pitched_result
 
 from softneuro_core.device import Target
@@ -35,8 +35,7 @@ class IntegerTransposed:
 
     @property
     def flops(self) -> float:
-        x = self.between.computed[0]
-        return 2.0 * x.size // x.static_shape[1] * self.weights.size
+        return phase_flops(self.between.main, self.weights.size)
 
 
 def _transposed_of(region: Region) -> IntegerTransposed | None:

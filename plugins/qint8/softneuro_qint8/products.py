@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from softneuro_cpu_numba.amx import ALIGNMENT, SIDE, room_bytes, tile_config
 from softneuro_cpu_numba.attention import RESHAPES, Operand, Search, factor_of, result_of
-from softneuro_cpu_numba.emit.isa import dot_isa_of, isa_of, lanes_of
+from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.matrix_rows import PANEL
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
-from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.rows import NARROW_ROWS, best_tile, cut
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 
@@ -23,7 +22,7 @@ from softneuro_core.spec import FLOAT32, NCHW, TensorSpec
 from softneuro_qint8.matrix import UNIT, has_integer_unit
 from softneuro_qint8.numbers import ONE_STEP, Bounded, Grid, Requantise, bounded, grid_of
 from softneuro_qint8.regions import between_grids, ends_on_laid_grid, is_plain, read_between
-from softneuro_qint8.rows import BLOCK_BYTES, TILES
+from softneuro_qint8.rows import BLOCK_BYTES, TILES, quads_isa
 
 MOVES = ("Transpose", *RESHAPES)
 LEAST_QUADS = 33
@@ -199,26 +198,26 @@ class QMatMul(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = factors_of(region)
         assert found is not None
-        return (_matrix if offer.params == UNIT else _words)(found, target)
+        return (on_matrix_unit if offer.params == UNIT else on_vectors)(found, target)
 
 
-def _words(p: IntegerFactors, target: Target) -> NativeKernel:
+def on_vectors(p: IntegerFactors, target: Target) -> NativeKernel:
+    """The prepared step in words of four bytes or pairs, as the processor has them and the sums are long."""
     (m, n, k), lanes, entries = p.sizes, lanes_of(target), math.prod(p.batch)
-    dot_isa = dot_isa_of(target)
-    quads = dot_isa is not None and k >= LEAST_QUADS and works("softneuro_qint8.probes:quads", target)
+    quads = quads_isa(target) if k >= LEAST_QUADS else None
     rows, vectors = best_tile(target, m, n, TILES)
     panels, element = cut(n, vectors, lanes), 1 if quads else 2
     pitch = 4 * -(-k * element // 4)
     blocks = _blocks(m, rows, max(1, BLOCK_BYTES // (pitch * rows)), entries, target)
     address = emitted_address(
-        *("softneuro_qint8.emit.products", "products", dot_isa if quads else isa_of(target)),
+        *("softneuro_qint8.emit.products", "products", quads or isa_of(target)),
         pieces=tuple(range(rows, 0, -1)),
         vectors=vectors,
         narrow_pieces=NARROW_ROWS if rows > 1 else (1,),
         signed=tuple(grid.is_signed for grid in p.grids),
         down=not p.is_across,
         masked=n < lanes,
-        quads=quads,
+        quads=quads is not None,
         rounding=p.result.finish,
     )
     numbers = [np.broadcast_to(v, panels.columns) for v in (p.finish.factors, p.finish.shifts)]
@@ -235,7 +234,8 @@ def _words(p: IntegerFactors, target: Target) -> NativeKernel:
     )
 
 
-def _matrix(p: IntegerFactors, target: Target) -> NativeKernel:
+def on_matrix_unit(p: IntegerFactors, target: Target) -> NativeKernel:
+    """The prepared step where :func:`softneuro_qint8.matrix.has_integer_unit`."""
     (m, n, k), entries = p.sizes, math.prod(p.batch)
     steps = -(-k // (4 * SIDE))
     words = -(-k // (4 * steps))

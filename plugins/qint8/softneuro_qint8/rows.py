@@ -35,6 +35,12 @@ TILES: Tiles = {
 """Tiles (pixels, vectors of output channels) that keep sums and factors in registers."""
 
 
+def quads_isa(target: Target) -> str | None:
+    """What to compile products of words of four bytes for; None where the processor has none that work."""
+    isa = dot_isa_of(target)
+    return isa if isa and works("softneuro_qint8.probes:quads", target) else None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class IntegerRows:
     """y[pixel, group * N + n] = requantise(windows(x - zero) @ weights[group]), NHWC or a matrix."""
@@ -106,7 +112,7 @@ class IntegerRows:
         """How weights are stored: as few bytes as the processor multiplies, or widens while it waits for them."""
         least, most = self.weights.min(initial=0), self.weights.max(initial=0)
         are_bytes = least >= -128 and most <= 127
-        if are_bytes and dot_isa_of(target) and works("softneuro_qint8.probes:quads", target):
+        if are_bytes and quads_isa(target):
             return QUADS
         return "int8" if self._is_streamed and are_bytes else "int16"
 

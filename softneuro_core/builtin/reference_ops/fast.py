@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +16,8 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops.op_conv import Conv as SlowConv
 from onnx.reference.ops.op_matmul import MatMul as SlowMatMul
 from onnx.reference.ops.op_max_pool import MaxPool as SlowMaxPool
+
+from softneuro_core.builtin.reference_ops.sliding import SlidingWindow
 
 Array = np.ndarray
 
@@ -31,7 +31,7 @@ class MaxPool(SlowMaxPool):
         if len([o for o in self.onnx_node.output if o]) > 1:
             return super()._run(x, **attributes)
         kernel = attributes["kernel_shape"]
-        window = _Window.of(x.shape[2:], kernel, attributes)
+        window = SlidingWindow.of(x.shape[2:], kernel, attributes)
         lowest = -np.inf if x.dtype.kind not in "iu" else np.iinfo(x.dtype).min
         padded = np.pad(x, [(0, 0), (0, 0), *window.pads], constant_values=lowest)
         result: Array | None = None
@@ -51,7 +51,7 @@ class Conv(SlowConv):
         groups, rank = attributes.get("group") or 1, x.ndim - 2
         if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
             return super()._run(x, w, bias, **attributes)  # it says what is wrong
-        window = _Window.of(x.shape[2:], w.shape[2:], attributes)
+        window = SlidingWindow.of(x.shape[2:], w.shape[2:], attributes)
         padded = np.pad(x, [(0, 0), (0, 0), *window.pads])
         matrices = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
         result = np.zeros((x.shape[0], groups, matrices.shape[1], math.prod(window.out)), np.result_type(x, w))
@@ -63,46 +63,6 @@ class Conv(SlowConv):
             result += matrix[..., :1] * part if w.shape[1] == 1 else matrix @ part
         result = result.reshape(x.shape[0], w.shape[0], *window.out)
         return (result if bias is None else result + bias.reshape(-1, *[1] * rank),)
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """A window that slides over the spatial axes: padding before and after each (enough for the last window), and
-    output sizes."""
-
-    strides: Sequence[int]
-    dilations: Sequence[int]
-    pads: Sequence[tuple[int, int]]
-    out: Sequence[int]
-
-    @staticmethod
-    def of(sizes: Sequence[int], kernel: Sequence[int], attributes: Mapping[str, Any]) -> _Window:
-        rank, ceil_mode = len(sizes), attributes.get("ceil_mode")
-        strides = attributes.get("strides") or [1] * rank
-        dilations = attributes.get("dilations") or [1] * rank
-        auto = attributes.get("auto_pad") or "NOTSET"
-        given = (attributes.get("pads") if auto == "NOTSET" else None) or [0] * (2 * rank)
-        pads, out = [], []
-        for i, (size, k, stride, dilation) in enumerate(zip(sizes, kernel, strides, dilations, strict=True)):
-            reach = (k - 1) * dilation + 1
-            before, after = given[i], given[i + rank]
-            if auto in ("SAME_UPPER", "SAME_LOWER"):
-                total = max(0, (-(-size // stride) - 1) * stride + reach - size)
-                before = total // 2 if auto == "SAME_UPPER" else total - total // 2
-                after = total - before
-            span = size + before + after - reach
-            count = (-(-span // stride) if ceil_mode else span // stride) + 1
-            if ceil_mode and (count - 1) * stride >= size + before:
-                count -= 1  # a window that would start in the padding after the data
-            pads.append((before, max(after, (count - 1) * stride + reach - size - before)))
-            out.append(count)
-        return _Window(strides, dilations, pads, out)
-
-    def under(self, place: Sequence[int]) -> tuple[Any, ...]:
-        """The index, in the padded array, of what one kernel position sees of every window."""
-        starts = [p * d for p, d in zip(place, self.dilations, strict=True)]
-        spans = zip(starts, self.out, self.strides, strict=True)
-        return (..., *(slice(start, start + (n - 1) * stride + 1, stride) for start, n, stride in spans))
 
 
 def _through_float32(base: type[OpRun]) -> type[OpRun]:

@@ -116,8 +116,7 @@ def rows(
                 pointers = [row_at(e.add(first, r)) for r in range(size)]
                 start = [e.constant(0.0) if steps else e.load(biases, v * e.lanes) for v in range(width)]
                 following = e.mul(a["ld_a"], size) if ask_ahead and size == pieces[0] else None
-                tiles = e.b.udiv(e.i(first), e.i(pieces[0])) if lines else first
-                next_panel = coming(e, weights, a["k"], width * e.lanes, tiles, lines)
+                next_panel = coming(e, weights, a["k"], width * e.lanes, first, pieces[0], lines)
                 columns = Panel(weights, stored, scale, pairs=pairs, coming=next_panel)
                 sums = accumulate(e, pointers, columns, segments, start * size, following)
                 if steps:

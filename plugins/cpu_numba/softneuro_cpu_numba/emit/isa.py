@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from softneuro_core.device import Target, cpu_features
 
+CACHE_LINE = 16
+"""Floats that one request brings from memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Isa:

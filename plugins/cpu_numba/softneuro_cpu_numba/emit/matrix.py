@@ -21,8 +21,7 @@ from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 
 AHEAD = 1024
 """Words: 4 KiB. Where weights come from memory, 512 channels at 7x7 take 0.90 of the time; where they are near, 1.01 to
-1.07.
-Further ahead is no better."""
+1.07. Further ahead is no better."""
 SUMS, PIXELS, WEIGHTS = (0, 1, 2, 3), (4, 5), (6, 7)
 """Tile registers."""
 

@@ -8,12 +8,13 @@ from functools import cache
 
 from softneuro_cpu_numba.emit.activation import ACTIVATIONS
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
+from softneuro_cpu_numba.emit.isa import CACHE_LINE
 
-PREFETCH, ROWS_AHEAD, CACHE_LINE = 1024, 8, 16
-"""How far ahead B is asked for, in floats where it is packed and in rows elsewhere, and floats one request brings. Free
-where B is in the first-level cache, up to 1.5 times faster where it streams from the third (512 channels at 7x7,
-Winograd). Narrower elements are asked for as many bytes ahead: one row by 4096 x 4096 takes 1.3 ms instead of 2.2 in
-8 bits and 3.0 instead of 3.7 in 16."""
+PREFETCH, ROWS_AHEAD = 1024, 8
+"""How far ahead B is asked for, in floats where it is packed and in rows elsewhere. Free where B is in the first-level
+cache, up to 1.5 times faster where it streams from the third (512 channels at 7x7, Winograd). Narrower elements are
+asked for as many bytes ahead: one row by 4096 x 4096 takes 1.3 ms instead of 2.2 in 8 bits and 3.0 instead of 3.7 in
+16."""
 IN_A_FLOAT = {"float32": 1, "int8": 4}
 """Elements in the bytes of a float; of others two."""
 
@@ -45,11 +46,12 @@ class Coming:
         return e.at(at, self.lines * CACHE_LINE)
 
 
-def coming(e: Emitter, panel: Value, k: Value, width: int, tile: Value, lines: int) -> Coming | None:
-    """The share of the panel behind ``panel`` (k rows of ``width`` floats) that tile number ``tile`` asks for, of tiles
-    that ask for ``lines`` a step at most; later tiles repeat the last share."""
+def coming(e: Emitter, panel: Value, k: Value, width: int, first: Value, rows: int, lines: int) -> Coming | None:
+    """The share of the panel behind ``panel`` (k rows of ``width`` floats) that the tile from row ``first`` on asks
+    for, of tiles of ``rows`` rows that ask for ``lines`` a step at most; later tiles repeat the last share."""
     if not lines:
         return None
+    tile = e.b.udiv(e.i(first), e.i(rows))
     row = -(-width // CACHE_LINE)
     lines = min(lines, row)
     share = e.smaller(tile, -(-row // lines) - 1)

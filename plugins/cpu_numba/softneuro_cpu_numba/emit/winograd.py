@@ -131,8 +131,7 @@ def winograd(
                 def tile(first: Value, size: int) -> None:
                     pointers = [e.at(source, e.mul(e.add(first, i), a["ld_v"])) for i in range(size)]
                     zeros = [e.constant(0.0)] * (size * width)
-                    tiles = e.b.udiv(e.i(first), e.i(pieces[0])) if lines else first
-                    next_panel = coming(e, panel_weights, a["channels"], width * e.lanes, tiles, lines)
+                    next_panel = coming(e, panel_weights, a["channels"], width * e.lanes, first, pieces[0], lines)
                     columns = Panel(panel_weights, coming=next_panel)
                     sums = accumulate(e, pointers, columns, Segments(a["channels"]), zeros)
                     for i in range(size):

@@ -42,44 +42,16 @@ def pixels(linear, element="float32", out="same"):
     """args as :func:`planes`, then channels. A task is one output row of one image (NHWC); pixels of any ``element``
     can be copied, those of float32 blended; integers of 8 bits are blended and written as integers of type ``out``,
     that is round(blend * factor + shift) between low and high: four more floats."""
-    if out != "same":
-        return _rounded_pixels(linear, element, out)
-    elements = pointer(element)
-
-    def run(args, begin, end, scratch):
-        x, y = elements(args[0]), elements(args[1])
-        h, w, oh, ow, c = args[2], args[3], args[4], args[5], args[10]
-        rows, row_weights, columns, column_weights = i64(args[6]), f32(args[7]), i64(args[8]), f32(args[9])
-        for task in range(begin, end):
-            image, oy = task // oh, task % oh
-            top, bottom = (image * h + rows[2 * oy]) * w, (image * h + rows[2 * oy + 1]) * w
-            v = row_weights[oy]
-            for ox in range(ow):
-                out, a, b = (task * ow + ox) * c, columns[2 * ox], columns[2 * ox + 1]
-                p, q, r, s = (top + a) * c, (top + b) * c, (bottom + a) * c, (bottom + b) * c
-                u = column_weights[ox]
-                if linear:
-                    for i in range(c):
-                        upper = x[p + i] + (x[q + i] - x[p + i]) * u
-                        lower = x[r + i] + (x[s + i] - x[r + i]) * u
-                        y[out + i] = upper + (lower - upper) * v
-                else:
-                    for i in range(c):
-                        y[out + i] = x[p + i]
-
-    return run
-
-
-def _rounded_pixels(linear, element, out):
-    """:func:`pixels` of integers."""
-    elements, results = pointer(element), pointer(out)
+    rounded = out != "same"
+    elements, results = pointer(element), pointer(out if rounded else element)
 
     def run(args, begin, end, scratch):
         x, y = elements(args[0]), results(args[1])
         h, w, oh, ow, c = args[2], args[3], args[4], args[5], args[10]
         rows, row_weights, columns, column_weights = i64(args[6]), f32(args[7]), i64(args[8]), f32(args[9])
-        factor, shift = float_arg(args[11]), float_arg(args[12])
-        low, high = float_arg(args[13]), float_arg(args[14])
+        if rounded:
+            factor, shift = float_arg(args[11]), float_arg(args[12])
+            low, high = float_arg(args[13]), float_arg(args[14])
         for task in range(begin, end):
             image, oy = task // oh, task % oh
             top, bottom = (image * h + rows[2 * oy]) * w, (image * h + rows[2 * oy + 1]) * w
@@ -89,12 +61,16 @@ def _rounded_pixels(linear, element, out):
                 p, q, r, s = (top + a) * c, (top + b) * c, (bottom + a) * c, (bottom + b) * c
                 u = column_weights[ox]
                 for i in range(c):
-                    blend = np.float32(x[p + i])
                     if linear:
-                        upper = blend + (np.float32(x[q + i]) - blend) * u
-                        lower = np.float32(x[r + i])
-                        lower = lower + (np.float32(x[s + i]) - lower) * u
-                        blend = upper + (lower - upper) * v
-                    y[to + i] = int_of(min(max(np.rint(blend * factor + shift), low), high))
+                        upper, lower = np.float32(x[p + i]), np.float32(x[r + i])
+                        upper += (np.float32(x[q + i]) - upper) * u
+                        lower += (np.float32(x[s + i]) - lower) * u
+                        made = upper + (lower - upper) * v
+                    else:
+                        made = x[p + i]
+                    if rounded:
+                        y[to + i] = int_of(min(max(np.rint(np.float32(made) * factor + shift), low), high))
+                    else:
+                        y[to + i] = made
 
     return run

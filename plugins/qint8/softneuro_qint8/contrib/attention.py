@@ -13,6 +13,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 
 from softneuro_core.graph import Value
+from softneuro_core.spec import INT64
 from softneuro_qint8.contrib.products import summed
 from softneuro_qint8.contrib.signature import Absent, Signature
 from softneuro_qint8.contrib.spelling import Spelling, Writer
@@ -130,7 +131,7 @@ def _by_index(w: Writer, mask: Value) -> Value:
             f"a mask_index of {count} positions for a batch of {batch}", f"{batch} or {2 * batch}; {NO_FUSION}"
         )
     places = _places(w)
-    ends = w.add("Reshape", w.add("Cast", mask, to=7), w.integers((count // batch, batch, 1, 1, 1)))
+    ends = w.add("Reshape", w.add("Cast", mask, to=INT64.onnx), w.integers((count // batch, batch, 1, 1, 1)))
     inside = w.add("Less", places, w.add("Gather", ends, w.constant(np.int64(0))))
     if count == batch:
         return inside

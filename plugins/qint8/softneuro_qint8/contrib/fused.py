@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from softneuro_core.graph import Value
-from softneuro_qint8.contrib.signature import Absent, Signature
+from softneuro_qint8.contrib.signature import WINDOW, Absent, Signature
 from softneuro_qint8.contrib.spelling import Spelling, Writer
 
 PARAMETERS = {
@@ -28,9 +28,8 @@ ADDED = "X:real W:real B:real? Z:real?"
 
 
 def spellings() -> Iterator[Spelling]:
-    window = {"auto_pad": "NOTSET", "group": 1, "dilations": (), "kernel_shape": (), "pads": (), "strides": ()}
     fused = {"activation": Absent(str), "activation_params": ()}
-    yield Spelling("FusedConv", Signature(ADDED, window | fused), _conv)
+    yield Spelling("FusedConv", Signature(ADDED, WINDOW | fused), _conv)
     gemm = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0, "activation": Absent(str)}
     gemm |= {f"activation_{name}": Absent(float) for name in ("alpha", "beta", "gamma")}
     yield Spelling("FusedGemm", Signature("A:real B:real C:real?", gemm), _gemm)

@@ -9,7 +9,7 @@ import numpy as np
 from softneuro_core.graph import Value
 from softneuro_core.spec import FLOAT32, UINT8
 from softneuro_qint8.contrib.between import channels_first, channels_last
-from softneuro_qint8.contrib.signature import Absent, Signature
+from softneuro_qint8.contrib.signature import WINDOW, Absent, Signature
 from softneuro_qint8.contrib.spelling import Spelling, Writer
 
 CONV = "x:byte x_scale:float32 x_zero_point:byte w:byte w_scale:float32 w_zero_point:byte "
@@ -23,8 +23,7 @@ ONTO_GRID = "x:real y_scale:real y_zero_point:grid?"
 
 
 def spellings() -> Iterator[Spelling]:
-    window = {"auto_pad": "NOTSET", "group": 1, "dilations": (), "kernel_shape": (), "pads": (), "strides": ()}
-    yield Spelling("QLinearConv", Signature(CONV, window | {"channels_last": 0}), _conv)
+    yield Spelling("QLinearConv", Signature(CONV, WINDOW | {"channels_last": 0}), _conv)
     yield Spelling("QGemm", Signature(GEMM, {"transA": 0, "transB": 0, "alpha": 1.0}), _gemm)
     yield Spelling("MatMulIntegerToFloat", Signature(TO_FLOAT), _to_float)
     yield Spelling("DynamicQuantizeMatMul", Signature(DYNAMIC), _dynamic)

@@ -16,6 +16,15 @@ from softneuro_core.spec import OBJECT, DType
 DOMAIN = "com.microsoft"
 WRONG_FILE = "onnxruntime's ContribOperators.md says what the operator takes; export the model anew"
 BYTES = ("int8", "uint8")
+WINDOW: Mapping[str, Any] = {
+    "auto_pad": "NOTSET",
+    "group": 1,
+    "dilations": (),
+    "kernel_shape": (),
+    "pads": (),
+    "strides": (),
+}
+"""Attributes of a Conv and what they are by default."""
 KINDS: Mapping[str, tuple[str, ...]] = {
     "byte": BYTES,
     "grid": (*BYTES, "int16", "uint16", "int4", "uint4", "int32"),

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from llvmlite import ir
-from softneuro_cpu_numba.emit.emitter import I8, I16, I32, Emitter, Value
+from softneuro_cpu_numba.emit.emitter import I8, I32, Emitter, Value
 from softneuro_cpu_numba.emit.matmul import transposed
 from softneuro_cpu_numba.emit.norm import across
 from softneuro_cpu_numba.emit.slide import Place
@@ -20,7 +19,6 @@ from softneuro_cpu_numba.emit.tasks import room
 from softneuro_cpu_numba.emit.tile import in_pieces
 from softneuro_cpu_numba.native import emitted
 
-from softneuro_qint8.emit.band import without_sign
 from softneuro_qint8.emit.batches import SHARED, entries
 from softneuro_qint8.emit.finish import WORDS as FINISH_WORDS
 from softneuro_qint8.emit.rows import Requantised, accumulate
@@ -150,15 +148,9 @@ class Factor:
 
     def _held(self, e: Emitter, seen: Value) -> Value:
         """Bytes, one or a vector: as differences in 16 bits, or with a sign."""
-        several = isinstance(seen.type, ir.VectorType)
-        if isinstance(self.word, Quads):
-            return seen if self.signed else without_sign(e, seen)  # 128 less is the same bit
-        widen: Any = e.b.sext if self.signed else e.b.zext
-        zero = widen(self.zero, I16)
-        if not several:
-            return e.b.sub(widen(seen, I16), zero)
-        lanes = seen.type.count
-        return e.b.sub(widen(seen, e.vector_type(lanes, I16)), e.splat(zero, lanes))
+        signed = self.signed != isinstance(self.word, Quads)  # to take 128 away turns the same bit as to add it
+        zero = self.word.zero(e, self.zero, signed)
+        return self.word.band("runs", {}, real=self.k, zero=zero, signed=signed).held(e, seen)
 
     def _across(self, e: Emitter, source: Value, width: int, mask: Value | None, out: Value) -> None:
         count, last = self.word.count, e.sub(self.k, 1)
