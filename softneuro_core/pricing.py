@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -162,10 +162,21 @@ class Pricing:
         known = whole_plans.recall(self._database, rows)
         if known is not None and not again:
             return known
-        seen = self._open().run_in_place(plan)
-        if seen is not None and (known is None or seen.best_us < known.best_us):
-            whole_plans.remember(self._database, rows, seen)
+        seen = self._open().run_in_place([plan])
+        if seen is not None and (known is None or seen[0].best_us < known.best_us):
+            whole_plans.remember(self._database, rows, seen[0])
         return whole_plans.recall(self._database, rows)  # rounded as stored: tuning again gives the same file
+
+    def run_in_turns(self, plans: Sequence[Plan]) -> list[InPlace] | None:
+        """As :meth:`run_in_place`, of several plans run in turns, so that a noisy neighbour slows all alike."""
+        rows = [whole_plans.Rows.of(p, self._catalog, self._threads, [q for q in plans if q is not p]) for p in plans]
+        known = [whole_plans.recall(self._database, row) for row in rows]
+        if None in known:
+            for row, seen in zip(rows, self._open().run_in_place(plans) or (), strict=False):
+                whole_plans.remember(self._database, row, seen)
+            known = [whole_plans.recall(self._database, row) for row in rows]
+        found = [seen for seen in known if seen is not None]
+        return found if len(found) == len(plans) else None
 
 
 def _captured_count(layer: Layer, body: Graph) -> int:

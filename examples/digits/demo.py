@@ -30,7 +30,8 @@ from softneuro_core.cli.progress import make_progress
 from softneuro_core.errors import SelectionError
 from softneuro_core.report import explain
 from softneuro_core.report.html import write_report
-from softneuro_core.tuning import Tuned, tune_fully
+from softneuro_core.task import Tuned
+from softneuro_core.tuning import tune_fully
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parents[1] / "out" / "digits"

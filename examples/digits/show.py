@@ -20,7 +20,7 @@ from softneuro_core.plan import AdapterStep
 from softneuro_core.report.explanation import Alternative, Explanation, Row
 from softneuro_core.report.text import certificate_line, distinct
 from softneuro_core.report.units import show_us
-from softneuro_core.tuning import Tuned
+from softneuro_core.task import Tuned
 
 LOG_WIDTH = 110
 """Where there is no terminal."""

@@ -18,8 +18,10 @@ from softneuro_core.grids import grids_of
 from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
 from softneuro_core.profiling.in_place import InPlace
+from softneuro_core.rivals import settle_rivals
 from softneuro_core.selection import Prices, chosen_candidates
-from softneuro_core.tuning import Task, Tuned, as_seen, select_plan, settle_in_place
+from softneuro_core.settling import as_seen, settle_in_place
+from softneuro_core.task import Task, Tuned, select_plan
 
 TRIAL_SAMPLES = 8
 """Samples the noise of single layers is taken on; a plan is judged on all there are."""
@@ -40,6 +42,8 @@ class Point:
     noise: float
     seen_noise: float
     drop: float
+    rate: float | None = None
+    """What noise cost where it was selected, nanoseconds a unit; None: nothing may round."""
 
     @property
     def rounded_layers(self) -> frozenset[str]:
@@ -123,20 +127,69 @@ def tune_bounded(
         exact = settle_in_place(found, plain, task, exact, pricing) if task.measure else exact
         truth = outputs_of(graph, exact.plan, samples, task.catalog)
         metric.score(truth, truth)  # what is wrong with it is told now, not after all the trials
+        judge = _Judge(graph, samples, truth, metric, task, pricing)
         trial = Trial(found, prices, task, samples[:TRIAL_SAMPLES], truth[:TRIAL_SAMPLES])
         parts = parts_of(prices.kernels)
         noise = trial.noise_by_part(parts.values())
         every = Front(trial, parts, noise).corners()
-        corners = [c for c in every if _rounds_any(c)]
-        points = [_seen(graph, c, samples, truth, metric, task, pricing) for c in corners]
+        points = [judge.point(corner) for corner in every if _rounds_any(corner)]
         predictions = exact.plan.predictions
         own_us = predictions["isolated_us"], predictions.get("best_us", exact.plan.predicted_us)
-        own = Point(exact, *own_us, 0.0, 0.0, 0.0)
-        held = [p for p in (*points, own) if p.drop <= max_drop]
-        again = in_turns(held, partial(pricing.run_in_place, again=True)) if task.measure else {}
-    seen = [again.get(id(p), p) for p in (*points, own)]
-    chosen = min((again.get(id(p), p) for p in held), key=lambda p: p.us)
-    return Bounded(every[0].tuned, chosen, tuple(seen), noise, metric.name, max_drop, len(samples))
+        points.append(Point(exact, *own_us, 0.0, 0.0, 0.0))
+        held = [number for number, point in enumerate(points) if point.drop <= max_drop]
+        if task.measure:
+            again = in_turns([points[i] for i in held], partial(pricing.run_in_place, again=True))
+            points = [again.get(id(point), point) for point in points]
+        best = min(held, key=lambda number: points[number].us)
+        if task.measure:
+
+            def select(other: Prices) -> Tuned:
+                rate = points[best].rate
+                if rate is None:
+                    return select_plan(found, other, task, {}, {})
+                return Front(replace(trial, prices=other), parts, noise).at(rate).tuned
+
+            points[best] = judge.settled(points[best], prices, select, max_drop)
+    return Bounded(every[0].tuned, points[best], tuple(points), noise, metric.name, max_drop, len(samples))
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """What plans are run on and held against: ``truth`` are the outputs of the plan that rounds nothing."""
+
+    graph: Graph
+    samples: Samples
+    truth: list[Outputs]
+    metric: Metric
+    task: Task
+    pricing: Pricing
+
+    def point(self, corner: Corner) -> Point:
+        """The corner run on the data, and timed whole."""
+        tuned, us = corner.tuned, corner.time_ns / 1000
+        seen_noise, drop = self._lost(tuned.plan)
+        seen = self.pricing.run_in_place(tuned.plan) if self.task.measure else None
+        if seen is not None:  # else told in the progress notes; the prediction stands
+            tuned = as_seen(tuned, tuned.form.prices, seen)
+        best_us = us if seen is None else seen.best_us
+        return Point(tuned, us, best_us, corner.noise, seen_noise, drop, corner.rate)
+
+    def settled(self, point: Point, isolated: Prices, select: Callable[[Prices], Tuned], max_drop: float) -> Point:
+        """The point with rivals of its steps where they were seen to be faster and lose no more than allowed either."""
+        tuned = settle_rivals(point.tuned, isolated, select, self.pricing.run_in_turns, self.task)
+        if tuned is point.tuned:
+            return point
+        seen_noise, drop = self._lost(tuned.plan)
+        if drop > max_drop:
+            return point
+        us = tuned.plan.predictions["isolated_us"], tuned.plan.predictions["best_us"]
+        settled = Point(tuned, *us, point.noise, seen_noise, drop, point.rate)
+        return in_turns([settled], partial(self.pricing.run_in_place, again=True))[id(settled)]
+
+    def _lost(self, plan: Plan) -> tuple[float, float]:
+        """Noise seen at the outputs, and by how much the metric drops."""
+        made = outputs_of(self.graph, plan, self.samples, self.task.catalog)
+        return noise_of(made, self.truth), self.metric.drop(made, self.truth)
 
 
 def in_turns(points: Sequence[Point], run: Callable[[Plan], InPlace | None]) -> dict[int, Point]:
@@ -157,21 +210,3 @@ def _rounds_any(corner: Corner) -> bool:
 def _rounding(tuned: Tuned) -> list[Candidate]:
     """What the plan is made of that rounds."""
     return [candidate for candidate in chosen_candidates(tuned.form, tuned.selection) if rounds(candidate)]
-
-
-def _seen(
-    graph: Graph,
-    corner: Corner,
-    samples: Samples,
-    truth: list[Outputs],
-    metric: Metric,
-    task: Task,
-    pricing: Pricing,
-) -> Point:
-    tuned, us = corner.tuned, corner.time_ns / 1000
-    made = outputs_of(graph, tuned.plan, samples, task.catalog)
-    seen = pricing.run_in_place(tuned.plan) if task.measure else None
-    if seen is not None:  # else told in the progress notes; the prediction stands
-        tuned = as_seen(tuned, tuned.form.prices, seen)
-    best_us = us if seen is None else seen.best_us
-    return Point(tuned, us, best_us, corner.noise, noise_of(made, truth), metric.drop(made, truth))

@@ -15,7 +15,7 @@ from softneuro_core.assembly import assemble
 from softneuro_core.candidates import Candidate, rounds
 from softneuro_core.profiling.whole_plans import choice
 from softneuro_core.selection import Price, Prices, chosen_candidates, chosen_conversions
-from softneuro_core.tuning import Tuned
+from softneuro_core.task import Tuned
 
 MOST_POINTS = 12
 CLAIM = "the fastest of all plans with no more predicted noise"
@@ -28,6 +28,7 @@ class Corner:
     tuned: Tuned
     time_ns: int
     noise: float
+    rate: float | None
 
 
 class Front:
@@ -39,7 +40,7 @@ class Front:
 
     def corners(self) -> list[Corner]:
         """From the fastest to the one that rounds nothing, at most :data:`MOST_POINTS`."""
-        ends = [self._corner(0.0), self._corner(None)]
+        ends = [self.at(0.0), self.at(None)]
         found = {choice(c.tuned.plan): c for c in ends}
         gaps = [(ends[0], ends[1])]
         while gaps and len(found) < MOST_POINTS:
@@ -47,12 +48,12 @@ class Front:
             fast, exact = gaps.pop()
             if fast.noise <= exact.noise or fast.time_ns >= exact.time_ns:
                 continue
-            middle = self._corner((exact.time_ns - fast.time_ns) / (fast.noise - exact.noise))
+            middle = self.at((exact.time_ns - fast.time_ns) / (fast.noise - exact.noise))
             if found.setdefault(choice(middle.tuned.plan), middle) is middle:
                 gaps += [(fast, middle), (middle, exact)]
         return sorted(found.values(), key=lambda corner: corner.time_ns)
 
-    def _corner(self, rate: float | None) -> Corner:
+    def at(self, rate: float | None) -> Corner:
         """The best plan where noise costs ``rate`` nanoseconds a unit; None: where nothing may round."""
         trial, prices = self._trial, self._trial.prices
         kernels = {c: p for c, p in prices.kernels.items() if self._may(c, rate)}
@@ -62,7 +63,7 @@ class Front:
         adapters = chosen_conversions(tuned.form, tuned.selection)
         time_ns = sum(prices.kernels[c].time_ns for c in chosen) + sum(prices.adapters[a].time_ns for a in adapters)
         noise = sum(self._noise.get(c, 0.0) for c in chosen)
-        return Corner(self._as_priced(tuned, time_ns, noise), time_ns, noise)
+        return Corner(self._as_priced(tuned, time_ns, noise), time_ns, noise, rate)
 
     def _as_priced(self, tuned: Tuned, time_ns: int, noise: float) -> Tuned:
         """With times as they are: what noise costs decided, it is no prediction."""

@@ -17,7 +17,7 @@ from softneuro_core.plan import Plan
 from softneuro_core.routine import EXACT
 from softneuro_core.selection import Prices
 from softneuro_core.session import Session
-from softneuro_core.tuning import Task, Tuned, select_plan
+from softneuro_core.task import Task, Tuned, select_plan
 
 Samples = Sequence[Mapping[str, np.ndarray]]
 

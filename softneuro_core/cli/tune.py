@@ -27,7 +27,8 @@ from softneuro_core.report.explanation import REFERENCE
 from softneuro_core.report.html import Measured, write_report
 from softneuro_core.report.text import plan_summary
 from softneuro_core.session import Session
-from softneuro_core.tuning import Tuned, task_of, tune_fully, without_rounding
+from softneuro_core.task import Tuned
+from softneuro_core.tuning import task_of, tune_fully, without_rounding
 
 MEASURE_S = 1.0
 

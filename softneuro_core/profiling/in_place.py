@@ -1,4 +1,4 @@
-"""Runs a whole plan in the worker, timed whole and step by step: what the runtime will really pay.
+"""Runs whole plans in the worker, timed whole and step by step: what the runtime will really pay.
 
 Owns the message, its handler and the result; must not know what is done about a disagreement.
 """
@@ -41,34 +41,44 @@ class InPlace:
     runs: int
 
 
-def request(plan: Plan, places: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def request(plans: Sequence[Plan], places: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The message; ``places`` tells where the values of the graph's inputs lie."""
-    return {"op": "in_place", "plan": plan.to_json(), "values": dict(places)}
+    return {"op": "in_place", "plans": [plan.to_json() for plan in plans], "values": dict(places)}
 
 
 def handle(bench: Workbench, message: Mapping[str, Any], on_phase: Phase) -> dict[str, Any]:
-    """Prepares and runs the plan on this bench; a plan that cannot be run is an answer too."""
+    """Prepares and runs the plans on this bench; a plan that cannot be run is an answer too."""
     on_phase("prepare")
     try:
-        executable = Executable(prepare(bench.graph, Plan.from_json(message["plan"]), bench.catalog))
+        plans = [Plan.from_json(plan) for plan in message["plans"]]
+        executables = [Executable(prepare(bench.graph, plan, bench.catalog)) for plan in plans]
         arrays = [Stored(*message["values"][v.name]).load(bench.folder) for v in bench.graph.inputs]
         on_phase("time")
-        return {"in_place": asdict(measure(executable, arrays))}
+        return {"in_place": [asdict(seen) for seen in measure(executables, arrays)]}
     except SoftneuroError as error:
         return {"failed": str(error)}
 
 
-def measure(executable: Executable, arrays: Sequence[Any]) -> InPlace:
-    """Whole and stepwise runs in turn, so that both see the same minute of a shared machine."""
-    executable.run(arrays)
-    whole: list[int] = []
-    steps: list[list[int]] = []
-    begin = time.perf_counter_ns()
-    while _goes_on(len(whole), time.perf_counter_ns() - begin):
-        start = time.perf_counter_ns()
+def measure(executables: Sequence[Executable], arrays: Sequence[Any]) -> list[InPlace]:
+    """Whole and stepwise runs in turn, and plan by plan, so that all see the same minute of a shared machine. After
+    another plan each runs once unseen: what it finds in the caches is then its own."""
+    for executable in executables:
         executable.run(arrays)
-        whole.append(time.perf_counter_ns() - start)
-        steps.append([end - start for start, end in executable.run_timed(arrays)[1]])
+    whole: list[list[int]] = [[] for _ in executables]
+    steps: list[list[list[int]]] = [[] for _ in executables]
+    begin = time.perf_counter_ns()
+    while _goes_on(len(whole[0]), (time.perf_counter_ns() - begin) // len(executables)):
+        for executable, runs, stepwise in zip(executables, whole, steps, strict=True):
+            if len(executables) > 1:
+                executable.run(arrays)
+            start = time.perf_counter_ns()
+            executable.run(arrays)
+            runs.append(time.perf_counter_ns() - start)
+            stepwise.append([end - start for start, end in executable.run_timed(arrays)[1]])
+    return [_summary(runs, stepwise) for runs, stepwise in zip(whole, steps, strict=True)]
+
+
+def _summary(whole: Sequence[int], steps: Sequence[Sequence[int]]) -> InPlace:
     columns = list(zip(*steps, strict=True))
     return InPlace(
         statistics.median(whole) / 1000,

@@ -161,22 +161,23 @@ class Profiler:
             self.progress.advance(1, job.name)
         return calmer / max(1, len(jobs))
 
-    def run_in_place(self, plan: Plan) -> InPlace | None:
-        """The plan run whole, timed step by step, where the kernels were measured; None (and a note) if it fails."""
+    def run_in_place(self, plans: Sequence[Plan]) -> list[InPlace] | None:
+        """The plans run whole in turns, timed step by step, where the kernels were measured; None (and a note) if that
+        fails."""
         inputs = self.graph.inputs
         stored = {value: self.values.stored(value) for value in inputs}
         places = {value.name: [s.file, s.dtype] for value, s in stored.items() if s is not None}
         try:
             if len(places) < len(inputs):
                 raise PluginError("there are no values for some inputs")
-            bench = self._bench_for(plan.authors)
-            answer = bench.request(in_place.request(plan, places), in_place.TIMEOUT_S)
+            bench = self._bench_for(set[str]().union(*(plan.authors for plan in plans)))
+            answer = bench.request(in_place.request(plans, places), in_place.TIMEOUT_S)
         except (WorkerLost, PluginError) as lost:
             answer = {"failed": str(lost)}
         if "failed" in answer:
             self._say(f"the plan could not be run whole while tuning: {answer['failed']}")
             return None
-        return InPlace(**answer["in_place"])
+        return [InPlace(**seen) for seen in answer["in_place"]]
 
     def _measure(
         self, job: Job, best: dict[str, int], deadline: float | None, before: Cost | None = None

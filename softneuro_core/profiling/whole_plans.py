@@ -43,10 +43,11 @@ class Rows:
     context: str
 
     @staticmethod
-    def of(plan: Plan, catalog: Catalog, threads: int) -> Rows:
+    def of(plan: Plan, catalog: Catalog, threads: int, beside: Sequence[Plan] = ()) -> Rows:
+        """``beside``: the plans it was run in turns with."""
         names = [WHOLE, *(step.author for step in plan.steps)]
         around = {name: circumstances(name, catalog.devices, catalog, threads) for name in sorted(plan.authors)}
-        text = canonical([plan.model["graph"], choice(plan), around])
+        text = canonical([plan.model["graph"], choice(plan), around, *map(choice, beside)])
         digest = hashlib.sha256(text.encode()).hexdigest()[:32]
         parts = ({"kind": "in_place", "routine": name, "plan": digest, "step": i} for i, name in enumerate(names))
         return Rows([CostKey.of(part) for part in parts], in_situ(digest))

@@ -54,7 +54,7 @@ def others_line(found: BoundReasons) -> str:
     """Layers there is nothing to choose for; empty where there are none."""
     if not found.others:
         return ""
-    return "no integer routine computes " + ", ".join(f"{op} x{count}" for op, count in found.others)
+    return "no routine rounds " + ", ".join(f"{op} x{count}" for op, count in found.others)
 
 
 def _names(part: PartRow) -> str:

@@ -16,11 +16,11 @@ from softneuro_core.graph import Graph
 from softneuro_core.plan import AdapterStep, KernelStep, Plan
 from softneuro_core.report.kept import BoundReasons, bound_reasons
 from softneuro_core.selection import Formulation
+from softneuro_core.task import Tuned
 from softneuro_core.tuner import Selection
 from softneuro_core.tuner.explain import OptionRow
 from softneuro_core.tuner.explain import explain as explain_numbers
 from softneuro_core.tuner.price import price
-from softneuro_core.tuning import Tuned
 
 REFERENCE = "cpu/reference"
 

@@ -20,7 +20,7 @@ from softneuro_core.report.bounded_section import bounded_section
 from softneuro_core.report.explanation import Explanation, explain
 from softneuro_core.report.memory_picture import ArenaPicture, memory_picture
 from softneuro_core.session import StepTime
-from softneuro_core.tuning import Tuned
+from softneuro_core.task import Tuned
 
 
 @dataclass(frozen=True, slots=True)

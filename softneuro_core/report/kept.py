@@ -14,7 +14,7 @@ from softneuro_core.bound import Bound, PartNoise
 from softneuro_core.candidates import Candidate, rounds, rounds_values
 from softneuro_core.errors import SelectionError
 from softneuro_core.plan import Plan
-from softneuro_core.tuning import Tuned
+from softneuro_core.task import Tuned
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from softneuro_core.costs import CostDatabase
 from softneuro_core.errors import InputError, PlanError, SelectionError
 from softneuro_core.plan import AdapterStep
 from softneuro_core.pricing import CONTROL_STEP_NS, Correction, corrected
-from softneuro_core.tuning import Tuned, tune_fully
+from softneuro_core.task import Tuned
+from softneuro_core.tuning import tune_fully
 from tests.core.models import FLOAT, expected, image, residual
 
 SEGMENT_US = fake_device.FakeDevice().segment_us

@@ -12,7 +12,8 @@ from onnx import helper
 import softneuro_core as sn
 from softneuro_core.candidates import Request
 from softneuro_core.costs import CostDatabase
-from softneuro_core.tuning import Tuned, tune_fully
+from softneuro_core.task import Tuned
+from softneuro_core.tuning import tune_fully
 from tests.core.models import model, residual
 
 

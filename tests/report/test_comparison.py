@@ -10,7 +10,7 @@ import pytest
 import softneuro_core as sn
 from softneuro_core.program import prepare
 from softneuro_core.report.comparison import compare_steps, difference, first_divergence
-from softneuro_core.tuning import Tuned
+from softneuro_core.task import Tuned
 from tests.core.models import image, residual
 from tests.report import planted
 

@@ -15,7 +15,8 @@ from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.plan import AdapterStep
 from softneuro_core.report import Explanation, explain
 from softneuro_core.selection import plan_steps
-from softneuro_core.tuning import Tuned, tune_fully
+from softneuro_core.task import Tuned
+from softneuro_core.tuning import tune_fully
 from tests.core.models import residual
 
 FORCED = 200

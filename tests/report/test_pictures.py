@@ -17,7 +17,7 @@ from softneuro_core.report.lanes import DrawnStep, place
 from softneuro_core.report.memory_picture import memory_picture, memory_text
 from softneuro_core.report.units import show_bytes, show_count, show_layers, show_shape, show_us
 from softneuro_core.session import StepTime
-from softneuro_core.tuning import Tuned
+from softneuro_core.task import Tuned
 from tests.core.models import image
 
 VOID = {"meta", "input", "br", "col", "link"}

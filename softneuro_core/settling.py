@@ -1,0 +1,71 @@
+"""A selected plan held against what its steps take in place, and selected again until both agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from softneuro_core.candidates import Candidates
+from softneuro_core.plan import AdapterStep
+from softneuro_core.pricing import Correction, Pricing, corrected
+from softneuro_core.profiling.in_place import InPlace
+from softneuro_core.profiling.whole_plans import choice
+from softneuro_core.selection import Prices, chosen_candidates
+from softneuro_core.task import Task, Tuned, select_plan
+
+IN_SITU_ROUNDS = 4
+TIMER_US = 1.0
+"""What reading the clock and calling one step from Python may add to it in place."""
+
+
+def settle_in_place(found: Candidates, prices: Prices, task: Task, first: Tuned, pricing: Pricing) -> Tuned:
+    """Decision 5: run the plan whole; where a step disagrees with its isolated time, correct all its like and select
+    again, at most four rounds, never back to a plan already tried. The one with the fastest whole run is kept."""
+    tried: dict[str, Tuned] = {}
+    ratios: dict[Correction, float] = {}
+    current = first
+    for number in range(1, IN_SITU_ROUNDS + 1):
+        seen = pricing.run_in_place(current.plan)
+        if seen is None:  # told in the progress notes; the isolated answer stands
+            break
+        tried[choice(current.plan)] = as_seen(current, prices, seen)
+        task.progress.note(f"in place, round {number}: {seen.whole_us:,.1f} us a run")
+        fresh = _disagreements(current, prices, seen)
+        if not fresh or task.is_over:
+            break
+        ratios |= fresh
+        current = select_plan(found, corrected(prices, ratios), task, first.plan.bodies, first.bodies)
+        if choice(current.plan) in tried:
+            break
+    return min(tried.values(), key=lambda t: t.plan.predictions["best_us"], default=first)
+
+
+def _disagreements(tuned: Tuned, isolated: Prices, seen: InPlace) -> dict[Correction, float]:
+    """Ratio in place / isolated of every kernel step that disagrees by more than both spreads and the timer."""
+    chosen = iter(chosen_candidates(tuned.form, tuned.selection))
+    found: dict[Correction, float] = {}
+    for step, us, spread_us in zip(tuned.plan.steps, seen.step_us, seen.spread_us, strict=True):
+        if isinstance(step, AdapterStep):
+            continue
+        candidate = next(chosen)
+        alone = isolated.kernels[candidate]
+        expected_us = alone.time_ns / 1000
+        doubt = max(0.1 * expected_us, 2 * spread_us, TIMER_US)
+        if alone.source != "bodies" and abs(us - expected_us) > doubt:
+            found |= dict.fromkeys(Correction.of(candidate), us / expected_us)
+    return found
+
+
+def as_seen(tuned: Tuned, isolated: Prices, seen: InPlace) -> Tuned:
+    """The plan with the times seen in place as its own: they are what the runtime will pay."""
+    plan = tuned.plan
+    steps = tuple(replace(s, us=round(us, 3), source="in-situ") for s, us in zip(plan.steps, seen.step_us, strict=True))
+    chosen = chosen_candidates(tuned.form, tuned.selection)
+    alone = sum(isolated.kernels[c].time_ns for c in chosen) / 1000
+    alone += sum(s.us for s in plan.steps if isinstance(s, AdapterStep))
+    predictions = {
+        "isolated_us": alone,
+        "in_situ_us": sum(seen.step_us),
+        "whole_us": seen.whole_us,
+        "best_us": seen.best_us,
+    }
+    return replace(tuned, plan=replace(plan, steps=steps, predicted_us=seen.whole_us, predictions=predictions))
