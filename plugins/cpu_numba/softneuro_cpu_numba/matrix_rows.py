@@ -112,7 +112,7 @@ class MatrixRows:
         """How the band reads x (``emit.band.Band``)."""
         if self.in_place:
             return "pointwise"
-        return "runs" if self.band.take == (1, 1) and self.window.pads[1] >= 0 else "pixels"
+        return "runs" if self.window.reads_runs else "pixels"
 
     @cached_property
     def cut(self) -> Cut:

@@ -41,6 +41,11 @@ class Window:
         """One tap, every input position: a plain matrix product."""
         return self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.pads) and self.size == self.out
 
+    @property
+    def reads_runs(self) -> bool:
+        """Whether pixels of an input row are read one behind the other, without holes."""
+        return (self.kernel != (1, 1) or self.strides == (1, 1)) and self.pads[1] >= 0
+
 
 def as_window(rows: int, depth: int) -> Window:
     """A matrix as an image one pixel wide."""

@@ -95,7 +95,7 @@ class QConv(Routine):
         ins, outs = conv.between.specs([NHWC] * len(region.inputs), NHWC)
         pitched = pitched_result(region, len(region.inputs) - 1 or None)
         yield Offer(ins, outs, accuracy=ONE_STEP, flops=conv.flops, pitched=pitched)
-        if suits(target, conv.window.channels, conv.groups, conv.weights):
+        if suits(target, conv.window.channels, conv.groups, conv.weights, conv.window):
             yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=conv.flops, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 from softneuro_cpu_numba.copies import Block, PlacedCopy
 from softneuro_cpu_numba.elementwise import MAX_OUTER, Leaf, map_kernel
+from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.movement import nest
-from softneuro_cpu_numba.native import In
+from softneuro_cpu_numba.native import In, NativeKernel, Out, emitted_address
+from softneuro_cpu_numba.rows import MOST_PLANES
 from softneuro_cpu_numba.strides import broadcast_axes
 from softneuro_cpu_numba.windows import storage_strides
 
@@ -16,8 +19,8 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.grids import is_laid
 from softneuro_core.routine import EXACT, Adapter, Kernel, Offer, Routine
-from softneuro_core.spec import FLOAT32, NCHW, Layout, TensorSpec
-from softneuro_qint8.numbers import ONE_STEP, grid_of
+from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout, TensorSpec
+from softneuro_qint8.numbers import ONE_STEP, Grid, grid_of
 from softneuro_qint8.regions import between_grids, is_plain, layouts_of, read_between
 
 
@@ -95,6 +98,8 @@ def _layout(value: Value, result: Value, layout: Layout) -> Layout:
 
 
 HALF_STEP = 0.5 / 255
+PLANE_PIXELS = 4096
+"""Of a task that goes from planes to pixels: some microseconds of work."""
 
 
 class OntoGrid(Adapter):
@@ -112,10 +117,27 @@ class OntoGrid(Adapter):
     def prepare(self, src: TensorSpec, dst: TensorSpec, value: Value, target: Target) -> Kernel:
         grid = grid_of(value)
         assert grid is not None
+        if (src.layout, dst.layout) == (NCHW, NHWC) and value.static_shape[1] <= MOST_PLANES:
+            kernel = _from_planes(value.static_shape, grid, target)
+            if kernel is not None:
+                return kernel
         leaves = [Leaf(value.static_shape, src.layout, "float32", In(0))]
         numbers = (grid.scale, grid.zero, *grid.range)
         text = "r = act_clip(rint(a0 / p0) + p1, p2, p3)"
         return map_kernel(value.static_shape, dst.layout, dst.dtype.name, leaves, (text,), [float(n) for n in numbers])
+
+
+def _from_planes(shape: tuple[int, ...], grid: Grid, target: Target) -> NativeKernel | None:
+    """NCHW to NHWC in registers, two layouts in one pass; None for less than a vector of pixels."""
+    batch, channels, pixels = shape[0], shape[1], math.prod(shape[2:])
+    lanes = lanes_of(target)
+    if pixels < lanes:
+        return None
+    blocks = pixels // PLANE_PIXELS or 1
+    low, high = (float(n - grid.zero) for n in grid.range)
+    address = emitted_address("softneuro_qint8.emit.planes", "planes", isa_of(target), channels=channels)
+    numbers = (pixels, PLANE_PIXELS, blocks, grid.scale, low, high, grid.zero)
+    return NativeKernel(address, (In(0), Out(0), *numbers), batch * blocks)
 
 
 class OffGrid(Adapter):

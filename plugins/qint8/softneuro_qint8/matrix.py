@@ -8,6 +8,7 @@ from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.matrix_rows import MatrixRows, padded
 from softneuro_cpu_numba.native import Argument, NativeKernel, Out, emitted_address
 from softneuro_cpu_numba.probe import works
+from softneuro_cpu_numba.windows import Window
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Value
@@ -18,12 +19,14 @@ UNIT = {"unit": "amx"}
 """The parameter of offers that use it."""
 
 
-def suits(target: Target, channels: int, groups: int, weights: Value) -> bool:
-    """Whether the unit computes this: words of four channels of one group, weights that are bytes with a sign."""
+def suits(target: Target, channels: int, groups: int, weights: Value, window: Window | None = None) -> bool:
+    """Whether the unit computes this: one group, weights that are bytes with a sign, and words of four channels. Fewer
+    than four are made words where the pixels of ``window`` are read one behind the other."""
     numbers = weights.qparams
     assert numbers is not None
     signed = np.asarray(numbers.zero_point).dtype == np.int8 and not np.any(numbers.zero_point)
-    return groups == 1 and channels % 4 == 0 and signed and has_integer_unit(target)
+    whole = channels % 4 == 0 or (channels < 4 and window is not None and window.reads_runs)
+    return groups == 1 and whole and signed and has_integer_unit(target)
 
 
 def has_integer_unit(target: Target) -> bool:
@@ -35,8 +38,8 @@ def matrix_kernel(product: IntegerRows, target: Target) -> NativeKernel:
     """The prepared step of one group whose zero point is known; packs the weights."""
     window, finish, weights = product.window, product.finish, product.weights[0]
     assert finish is not None and isinstance(product.zero, np.ndarray)
-    words, outputs = window.channels // 4, weights.shape[2]
-    in_place = window.is_pointwise and product.scatter is None
+    words, outputs, few = -(-window.channels // 4), weights.shape[2], window.channels % 4
+    in_place = window.is_pointwise and product.scatter is None and not few
     rows = MatrixRows(window, words, outputs, in_place, target.threads, product.scatter)
     address = emitted_address(
         *("softneuro_qint8.emit.matrix", "rows", isa_of(target)),
@@ -46,18 +49,20 @@ def matrix_kernel(product: IntegerRows, target: Target) -> NativeKernel:
         signed=product.signed,
         rounding=finish.target.finish,
         residual=None if product.residual is None else product.residual.grid.is_signed,
+        few=few,
     )
     height, width = window.size
+    pixel = few or words
     start = -int(product.zero[0]) * weights.astype(np.int32).sum((0, 1))
     added, *added_numbers = added_words(product.residual, finish)
     border = int.from_bytes(product.zero.tobytes() * 4, "little")
     args: list[Argument] = [
         *(product.x, rows.pack(weights, np.dtype(np.int8)), padded(start, rows.columns, np.int32)),
         *(added, Out(0)),
-        *(rows.config(), *rows.words_of(words * width * height, product.pitched)),
+        *(rows.config(), *rows.words_of(pixel * width * height, product.pitched)),
         *(padded(finish.factors, rows.columns, np.float32), padded(finish.shifts, rows.columns, np.float32), border),
         *finish.target.words,
         *added_numbers,
-        *(() if rows.in_place else rows.band.words((words * width, words, 1))),
+        *(() if rows.in_place else rows.band.words((pixel * width, pixel, 1))),
     ]
     return NativeKernel(address, tuple(args), rows.tasks, rows.scratch)

@@ -146,7 +146,7 @@ ARGUMENTS = (
     *("runs", "steps", "run_offsets", "tile_counts", "tile_places", "row_places"),
 )
 """``start``: what the sums of each output channel begin with; ``rows`` are the output's (in place: all pixels), lying
-``y_row`` pixels of the result apart, images ``y_image``, the first pixel at ``y_origin``; ``x_image``: words between
+``y_row`` pixels of the result apart, images ``y_image``, the first pixel at ``y_origin``; ``x_image``: elements between
 images; ``channels``: words of a pixel in the band; ``pitch``: words between rows of a tile; ``ld_y``: elements between
 pixels of the result; ``panels`` of ``panel_words`` words of weights, the last perhaps half as wide.
 ``tile_counts``: tiles by output rows of a stretch; ``tile_places``: by tile where its first row begins in the band;
@@ -219,11 +219,18 @@ class Copied(Stretch):
 
 
 def products(
-    e: Emitter, a: dict[str, Value], tiles: Tiles, last: tuple[int, int], band: Band | None, store: Store
+    e: Emitter,
+    a: dict[str, Value],
+    tiles: Tiles,
+    last: tuple[int, int],
+    band: Band | None,
+    store: Store,
+    element: Any = F32,
 ) -> None:
     """All tasks of a kernel. ``last``: vectors of the last panel, and channels of its last one if that is not full;
-    without a band x is read in place. scratch: sums, then the band."""
-    x, w, start = (e.floats(a[name]) for name in ("x", "w", "start"))
+    without a band x is read in place. ``element``: what the band reads, and ``x_image`` and its strides count.
+    scratch: sums, then the band."""
+    w, start = (e.floats(a[name]) for name in ("w", "start"))
     head = room(e)
     sums, packed = Sums(tiles, aligned(e, head)), e.at(head, room_bytes(tiles.rows) // 4)
     runs = Runs(a["runs"], a["steps"], None if band is None else e.integers(a["run_offsets"]))
@@ -240,7 +247,7 @@ def products(
         if band is None:
             stretch = InPlace(e, a, tiles.rows, first, here)
         else:
-            origin = e.at(x, e.mul(image, a["x_image"]))
+            origin = e.at(e.b.inttoptr(a["x"], element.as_pointer()), e.mul(image, a["x_image"]))
             once(e, block, lambda: band.pack(e, origin, a["channels"], first, here, packed))
             stretch = Copied(e, a, tiles.rows, packed, image, first, here)
 

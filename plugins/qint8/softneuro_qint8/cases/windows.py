@@ -28,6 +28,8 @@ def _conv(name: str, x: tuple[int, ...], w: tuple[int, ...], *, source: Numbers 
 def _convolutions() -> Iterator[Case]:
     yield _conv("3x3", (2, 8, 9, 7), (17, 8, 3, 3), pads=[1, 1, 1, 1])
     yield _conv("odd-channels", (1, 3, 11, 9), (16, 3, 3, 3), source=SHIFTED, pads=[0, 1, 1, 0], strides=[2, 2])
+    yield _conv("image", (2, 3, 20, 37), (40, 3, 7, 7), source=INT8, pads=[3, 3, 3, 3], strides=[2, 2])
+    yield _conv("two-channels", (1, 2, 6, 18), (17, 2, 1, 1))
     yield _conv("one-channel", (1, 1, 7, 29), (9, 1, 3, 3), pads=[1, 2, 1, 1])
     yield _conv("seven-channels", (2, 7, 4, 13), (9, 7, 1, 3), source=INT8, pads=[0, 1, 0, 1])
     yield _conv("1x1", (2, 16, 6, 5), (33, 16, 1, 1), source=INT8)

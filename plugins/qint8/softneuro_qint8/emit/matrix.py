@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llvmlite import ir
 from softneuro_cpu_numba.amx import SIDE
 from softneuro_cpu_numba.emit.band import WORDS as BAND_WORDS
 from softneuro_cpu_numba.emit.band import Band
@@ -30,11 +31,12 @@ def rows(
     signed: bool,
     rounding: tuple[bool, bool],
     residual: bool | None = None,
+    few: int = 0,
 ) -> None:
     """y = rounded(windows(x) @ w * factor + shift [+ residual]) in 8 bits; ``residual``: whether that is signed.
 
-    ``start`` holds what the zero point takes from every sum; ``tile``, ``last`` and ``source`` as for
-    ``softneuro_cpu_numba.emit.bfloat``, ``rounding`` as for :class:`Rounded`.
+    ``start`` holds what the zero point takes from every sum; ``few``: channels of x where they are less than a word;
+    ``tile``, ``last`` and ``source`` as for ``softneuro_cpu_numba.emit.bfloat``, ``rounding`` as for :class:`Rounded`.
     """
     names = (*ARGUMENTS, *MORE)
     a = dict(zip(names, e.words(0, len(names)), strict=True))
@@ -58,8 +60,11 @@ def rows(
             rounded.store(e, [one], to)
 
     words = dict(zip(BAND_WORDS, e.words(len(names), len(BAND_WORDS)), strict=True)) if source != "pointwise" else {}
-    band = BorderedBand(source, words, border=e.b.trunc(a["border"], I32)) if words else None
-    products(e, a, tiles, last, band, store)
+    border = e.b.trunc(a["border"], I32)
+    if few:
+        products(e, a, tiles, last, SpreadBand(source, words, border=border, few=few), store, I8)
+    else:
+        products(e, a, tiles, last, BorderedBand(source, words, border=border) if words else None, store)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,3 +77,33 @@ class BorderedBand(Band):
         place = e.b.bitcast(out, I32.as_pointer())
         many = e.splat(self.border)
         e.run(count, lambda i: e.store(many, place, i), lambda i: e.b.store(self.border, e.at(place, i)) and None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpreadBand(BorderedBand):
+    """Pixels of ``few`` bytes that lie behind each other, each made a word: what else is in it meets weights of 0."""
+
+    few: int
+
+    def run(self, e: Emitter, out: Value, x: Value, pixels: Value, channels: Value) -> None:
+        few = self.few
+        order = ir.Constant(e.vector_type(4 * e.lanes, I32), [p * few + min(c, few - 1) for p, c in _places(e.lanes)])
+        words = e.b.bitcast(out, I32.as_pointer())
+
+        def vector(p: Value) -> None:
+            seen = e.load_integers(x, e.mul(p, few), I8, few * e.lanes)
+            e.store(e.b.bitcast(e.b.shuffle_vector(seen, seen, order), e.vector_type(element=I32)), words, p)
+
+        def one(p: Value) -> None:
+            word = ir.Constant(I32, 0)
+            for c in range(few):
+                byte = e.b.zext(e.b.load(e.at(x, e.add(e.mul(p, few), c))), I32)
+                word = e.b.or_(word, e.b.shl(byte, ir.Constant(I32, 8 * c)))
+            e.b.store(word, e.at(words, p))
+
+        e.run(pixels, vector, one)
+
+
+def _places(pixels: int) -> list[tuple[int, int]]:
+    """Pixel and byte of every byte of so many words."""
+    return [divmod(i, 4) for i in range(4 * pixels)]
