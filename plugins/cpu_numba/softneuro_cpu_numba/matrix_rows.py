@@ -23,10 +23,12 @@ PANEL = 2 * SIDE
 """Output channels of a panel."""
 BLOCK_BYTES = 512 << 10
 """Of the band of a task: it stays in the second-level cache beside a panel of weights."""
-NEAR_BYTES = 1 << 20
+NEAR_BYTES = 192 << 10
 """Weights of more bytes are asked for ahead (decision 0044). Weights of no more are read again for every two tiles of
 1x1 layers with more outputs than inputs, so that results are written, and residuals read, a pixel behind the other: 64
 to 256 at 56x56 with a residual takes 0.6 of the time, 128 to 512 at 28x28 0.8 (256 to 64: 1.05)."""
+FAR_BYTES = 1 << 20
+"""Weights of more are asked for in four places at a time, others in two: a core reads more streams faster."""
 NOWHERE = -1
 
 
@@ -74,15 +76,19 @@ class MatrixRows:
         return -(-count // -(-count // SIDE))
 
     @property
-    def tile(self) -> tuple[int, int, bool, bool, int]:
+    def tile(self) -> tuple[int, int, bool, bool, int, int]:
         """What a kernel is written for (``emit.matrix.Tiles``)."""
         taps = 1 if self.in_place else math.prod(self.window.kernel)
-        near = 4 * taps * self.words * self.outputs <= NEAR_BYTES
+        weight_bytes = 4 * taps * self.words * self.outputs
+        near = weight_bytes <= NEAR_BYTES
         pixels_first = self.in_place and near and self.outputs > 2 * self.words
         if near:
-            return self.tile_rows, self.step, False, pixels_first, 0
+            return self.tile_rows, self.step, False, pixels_first, 0, 0
         pairs = -(-self._tiles_together // 2)
-        return self.tile_rows, self.step, pairs == 1, False, 0 if pairs == 1 else -(-2 * self.step // pairs)
+        if pairs == 1:
+            return self.tile_rows, self.step, True, False, 0, 0
+        streams = 4 if weight_bytes > FAR_BYTES else 2
+        return self.tile_rows, self.step, False, False, -(-2 * self.step // (streams * pairs)), streams
 
     @property
     def _tiles_together(self) -> int:

@@ -21,7 +21,7 @@ PRODUCT = "tdpbf16ps"
 @emitted
 def rows(
     e: Emitter,
-    tile: tuple[int, int, bool, bool, int],
+    tile: tuple[int, int, bool, bool, int, int],
     last: tuple[int, int],
     source: str,
     planes: int,

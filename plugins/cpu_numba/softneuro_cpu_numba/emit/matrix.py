@@ -32,8 +32,8 @@ class Tiles:
 
     ``rows`` (pixels) of a tile and ``words`` of k in a step; ``ahead``: weights are asked for before they are needed;
     ``pixels_first``: all panels of two tiles, then the next two, so that what is written lies together; otherwise all
-    tiles with a panel, then the next; ``lines``: cache lines of the next panel every step asks for, ``product``: the
-    instruction.
+    tiles with a panel, then the next; ``lines``: cache lines of the next panel every step asks for in each of
+    ``streams`` places; ``product``: the instruction.
     """
 
     rows: int
@@ -41,6 +41,7 @@ class Tiles:
     ahead: bool
     pixels_first: bool
     lines: int
+    streams: int
     product: str
 
     @property
@@ -255,7 +256,7 @@ def products(
             numbers = [e.add(first, i) for i in range(size)]
             column, weights = e.mul(panel, 2 * SIDE), [e.at(w, e.mul(panel, a["panel_words"]))]
             if tiles.lines:
-                weights.append(share(weights[0], first))
+                weights += shares(weights[0], first)
             pointers = [stretch.pointer(n) for n in numbers]
             sums.compute(e, pointers, a["pitch"], weights, e.at(start, column), runs, vectors)
             for i, tile in enumerate(numbers):
@@ -270,11 +271,12 @@ def products(
 
                 e.loop(tiles.rows, row)
 
-        def share(weights: Value, first: Value) -> Value:
-            """What two tiles ask for of the next panel; later ones repeat the last share."""
-            number = e.smaller(e.b.lshr(first, e.i(1)), -(-2 * tiles.words // tiles.lines) - 1)
+        def shares(weights: Value, first: Value) -> list[Value]:
+            """Where two tiles begin to ask for the next panel; later ones repeat the last shares."""
+            streams, each = tiles.streams, -(-2 * tiles.words // (tiles.lines * tiles.streams))
+            number = e.mul(e.smaller(e.b.lshr(first, e.i(1)), each - 1), streams)
             words = e.mul(a["runs"], a["steps"], tiles.lines * SIDE)
-            return e.at(weights, e.add(a["panel_words"], e.mul(number, words)))
+            return [e.at(weights, e.add(a["panel_words"], e.mul(e.add(number, s), words))) for s in range(streams)]
 
         def by_tiles(body: Callable[[Value, int], None]) -> None:
             even = e.b.and_(stretch.count, e.i(-2))

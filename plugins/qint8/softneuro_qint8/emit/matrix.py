@@ -25,7 +25,7 @@ PRODUCTS = {True: "tdpbssd", False: "tdpbusd"}
 @emitted
 def rows(
     e: Emitter,
-    tile: tuple[int, int, bool, bool, int],
+    tile: tuple[int, int, bool, bool, int, int],
     last: tuple[int, int],
     source: str,
     signed: bool,

@@ -52,7 +52,7 @@ def matrix(
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     rows, words = tile
-    sums = Sums(Tiles(rows, words, False, False, 0, PRODUCTS[signed]), aligned(e, room(e)))
+    sums = Sums(Tiles(rows, words, False, False, 0, 0, PRODUCTS[signed]), aligned(e, room(e)))
     begins_at = e.at(sums.room, room_bytes(rows) // 4)
     ones_at = e.at(begins_at, e.mul(e.add(a["panels"], 1), PANEL))
     taken_at = e.b.bitcast(e.at(ones_at, rows * words), I32.as_pointer())
