@@ -37,12 +37,12 @@ MOST_PLANES = 4
 NARROW_ROWS = (8, 4, 2, 1)
 """Rows of a tile one vector wide: eight sums hide the latency of an FMA."""
 GEMV_VECTORS = 8
-STREAMED_BYTES, MOST_ROWS_ASKING = 2 << 20, 8
+STREAMED_BYTES, MOST_ROWS_ASKING = 1 << 20, 8
 """Weights from so many bytes on come from behind the second-level cache: while the tiles of a panel are computed, the
 next panel is asked for. Otherwise memory waits for all tiles but the first, and that one for memory. Times without in
 times with it, Sapphire Rapids, a core that reads 8 to 13 GB/s: Winograd F(4) of 256 channels at 28x28 1.17, at 14x14
-1.09, of 512 at 14x14 1.11; 1x1, 2048 to 512 at 7x7, 1.16; 1 MB of weights 1.00; where one tile holds all rows 0.99. A
-tile of more rows has no register left for the address."""
+1.09, of 512 at 14x14 1.11; 1x1, 2048 to 512 at 7x7, 1.16; 1 MB of weights 1.00 to 1.07; where one tile holds all rows
+0.99. A tile of more rows has no register left for the address."""
 LONG_PANEL_BYTES = 1 << 20
 """Panels of more bytes leave no room for anything else in the second-level cache: a narrower tile is taken (512 to 512
 channels, 3x3, stride 2 at 14x14: 4.0 ms in tiles of 8 by 3, 4.8 in 6 by 4)."""

@@ -33,17 +33,18 @@ class Segments:
 
 @dataclass(frozen=True, slots=True)
 class Coming:
-    """What later tiles will read of B, asked for while one is computed: ``lines`` cache lines a step, from ``first``
-    on."""
+    """What later tiles will read of B, asked for while one is computed: a cache line a step in each of ``streams``
+    places, ``apart`` elements from each other, from ``first`` on."""
 
     first: Value
-    lines: int
+    streams: int
+    apart: Value
 
     def ask(self, e: Emitter, at: Value) -> Value:
         """Where the next step goes on."""
-        for line in range(self.lines):
-            e.prefetch(at, line * CACHE_LINE, near=False)
-        return e.at(at, self.lines * CACHE_LINE)
+        for stream in range(self.streams):
+            e.prefetch(at, e.mul(self.apart, stream), near=False)
+        return e.at(at, CACHE_LINE)
 
 
 def coming(e: Emitter, panel: Value, k: Value, width: int, first: Value, rows: int, lines: int) -> Coming | None:
@@ -51,11 +52,10 @@ def coming(e: Emitter, panel: Value, k: Value, width: int, first: Value, rows: i
     for, of tiles of ``rows`` rows that ask for ``lines`` a step at most; later tiles repeat the last share."""
     if not lines:
         return None
-    tile = e.b.udiv(e.i(first), e.i(rows))
     row = -(-width // CACHE_LINE)
-    lines = min(lines, row)
-    share = e.smaller(tile, -(-row // lines) - 1)
-    return Coming(e.at(panel, e.mul(k, e.add(width, e.mul(share, lines * CACHE_LINE)))), lines)
+    streams, tile = min(lines, row), e.b.udiv(e.i(first), e.i(rows))
+    share, apart = e.smaller(tile, -(-row // streams) - 1), e.mul(k, CACHE_LINE)
+    return Coming(e.at(panel, e.add(e.mul(k, width), e.mul(apart, share, streams))), streams, apart)
 
 
 @dataclass(frozen=True, slots=True)
