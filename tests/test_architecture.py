@@ -72,7 +72,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Calibration: ranges of values on data", ("calibration",)),
     (
         "Measurement: profiling in workers, costs, tune",
-        ("rig", "profiling", "costs", "pricing", "worker", "memory_budget", "tuning"),
+        ("rig", "profiling", "costs", "pricing", "worker", "memory_budget", "task", "settling", "rivals", "tuning"),
     ),
     ("Accuracy: plans within a bound held on data", ("accuracy",)),
     ("For people: reports", ("report", "onnx_backend")),
