@@ -45,6 +45,7 @@ ENGINES = {
     "softneuro": "ours",
     "softneuro-bf16": "ours_bf16",
     "softneuro-mixed": "ours_mixed",
+    "softneuro-int8": "ours_int8",
     "onnxruntime": "ort",
     "onnxruntime-int8": "ort_int8",
     "openvino": "ov",

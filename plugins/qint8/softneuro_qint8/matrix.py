@@ -53,7 +53,7 @@ def matrix_kernel(product: IntegerRows, target: Target) -> NativeKernel:
     )
     height, width = window.size
     pixel = few or words
-    start = -int(product.zero[0]) * weights.astype(np.int32).sum((0, 1))
+    start = -int(product.zero[0]) * weights.sum((0, 1), dtype=np.int32)
     added, *added_numbers = added_words(product.residual, finish)
     border = int.from_bytes(product.zero.tobytes() * 4, "little")
     args: list[Argument] = [

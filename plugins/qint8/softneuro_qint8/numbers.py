@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from softneuro_cpu_numba.native import packed
 
 from softneuro_core.epilogue import read_activation
 from softneuro_core.graph import Layer, Value
@@ -93,6 +94,10 @@ def bounded(grid: Grid, activation: Layer | None) -> Bounded | None:
     return Bounded(grid, *(int(max(low, min(high, step))) for step in steps))
 
 
+PIECE = 1 << 20
+"""Weights rounded at once."""
+
+
 def weight_scales(weights: Value | None, axis: int) -> np.ndarray | None:
     """The scale of each output channel (``axis`` counts them) of constant float32 weights that lie on an 8-bit grid,
     or may be rounded to it."""
@@ -110,11 +115,26 @@ def weight_scales(weights: Value | None, axis: int) -> np.ndarray | None:
 
 
 def integers_of(weights: Value, axis: int) -> np.ndarray:
-    """Weights that :func:`weight_scales` accepts as stored - zero. It reads them all, so only ``prepare`` may ask."""
+    """Weights that :func:`weight_scales` accepts as stored - zero: int8 where the zero point is 0, else int16. It reads
+    them all, so only ``prepare`` may ask; large ones are kept with the packed weights and mapped the next time."""
     scales = weight_scales(weights, axis)
-    assert scales is not None and weights.data is not None
-    shape = [-1 if a == axis % weights.data.ndim else 1 for a in range(weights.data.ndim)]
-    return np.rint(weights.data / scales.reshape(shape)).astype(np.int16)
+    assert scales is not None and weights.data is not None and weights.qparams is not None
+    zero = np.asarray(weights.qparams.zero_point)
+    dtype = np.dtype(np.int8 if zero.dtype == np.int8 and not zero.any() else np.int16)
+    recipe = ("integers", axis % weights.data.ndim, scales.tobytes())
+    return packed(recipe, weights.data, weights.static_shape, dtype, lambda made: _round(made, weights, scales, axis))
+
+
+def _round(made: np.ndarray, weights: Value, scales: np.ndarray, axis: int) -> None:
+    """A piece at a time: twice a large array of floats would be most of the memory a network takes."""
+    data, limits = weights.data, np.iinfo(made.dtype)
+    assert data is not None
+    along = np.broadcast_to(scales.reshape([-1 if a == axis % data.ndim else 1 for a in range(data.ndim)]), data.shape)
+    rows = max(1, PIECE * len(data) // max(1, data.size))
+    for first in range(0, len(data), rows):
+        piece = slice(first, first + rows)
+        steps = data[piece] / along[piece]
+        made[piece] = np.clip(np.rint(steps, out=steps), limits.min, limits.max, out=steps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

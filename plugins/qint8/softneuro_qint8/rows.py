@@ -46,7 +46,7 @@ class IntegerRows:
     """y[pixel, group * N + n] = requantise(windows(x - zero) @ weights[group]), NHWC or a matrix."""
 
     window: Window
-    weights: np.ndarray  # int16 (groups, taps, channels of a group, N), perhaps a view
+    weights: np.ndarray  # int16 or int8 (groups, taps, channels of a group, N), perhaps a view
     finish: Requantise | None
     zero: np.ndarray | In
     """The input's zero point (one element of its type), or which input holds it."""
@@ -88,7 +88,7 @@ class IntegerRows:
             scattered=self.scatter is not None,
         )
         run, run_offsets = band.runs()
-        sums = self.weights.astype(np.int32).sum((1, 2)) if stored == QUADS else None
+        sums = self.weights.sum((1, 2), dtype=np.int32) if stored == QUADS else None
         factors, shifts = (None, None) if self.finish is None else (self.finish.factors, self.finish.shifts)
         args: list[Argument] = [
             *(self.x, self.zero if isinstance(self.zero, In) else aligned(self.zero.reshape(1))),

@@ -96,7 +96,7 @@ class QWeights(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = streamed_of(region)
         assert found is not None
-        integers = integers_of(found.weights, found.axis).astype(np.int8)
+        integers = integers_of(found.weights, found.axis).astype(np.int8, copy=False)
         flat = integers.reshape(len(integers), -1)
         matrix = (flat.T if found.axis == 0 else flat)[None]
         scales = weight_scales(found.weights, found.axis)

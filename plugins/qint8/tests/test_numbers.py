@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from onnx import helper
+from softneuro_qint8 import numbers
 from softneuro_qint8.cases.sketch import INT8, SHIFTED, UINT8, Sketch
 from softneuro_qint8.numbers import Grid, Requantise, bounded, grid_of, integers_of, weight_scales
 
+from softneuro_core import packing
 from softneuro_core.catalog import load_plugins
 from softneuro_core.graph import Layer, Value
 from softneuro_core.spec import FLOAT32, DType, QParams
@@ -72,6 +75,24 @@ def test_weights_come_back_as_the_integers_they_were() -> None:
     weights = Value("w", FLOAT32, data.shape, data, QParams(scales, zeros, 0, True))
     assert np.array_equal(integers_of(weights, 0), stored.astype(np.int16) - zeros.reshape(along).astype(np.int16))
     assert weight_scales(weights, 1) is None  # scales of another axis
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_large_weights_are_rounded_piece_by_piece_and_kept(
+    axis: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numbers, "PIECE", 3000)
+    stored = np.random.default_rng(0).integers(-127, 128, (1030, 1024)).astype(np.int8)
+    scales = np.random.default_rng(1).uniform(1e-4, 1.0, stored.shape[axis]).astype(np.float32)
+    data = stored * scales.reshape((-1, 1) if axis == 0 else (1, -1))
+    weights = Value("w", FLOAT32, data.shape, data, QParams(scales, np.zeros(len(scales), np.int8), axis))
+    with packing.keeping(tmp_path):
+        first = integers_of(weights, axis)
+        monkeypatch.setattr(numbers, "_round", None)  # the second time nothing is rounded
+        again = integers_of(weights, axis)
+    assert first.dtype == again.dtype == np.int8
+    np.testing.assert_array_equal(first, stored)
+    np.testing.assert_array_equal(again, stored)
 
 
 def test_sums_that_32_bits_may_not_hold_are_refused() -> None:
