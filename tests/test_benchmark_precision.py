@@ -116,7 +116,7 @@ def small_net(folder: Path) -> Path:
 @pytest.mark.parametrize(
     "engine",
     ["onnxruntime-int8", *(pytest.param(name, marks=pytest.mark.long) for name in
-                           ("softneuro-mixed", "openvino-int8", "openvino-int8-bf16", "litert-int8"))],
+                           ("softneuro-mixed", "softneuro-int8", "openvino-int8", "openvino-int8-bf16", "litert-int8"))],
 )  # fmt: skip
 def test_engines_that_round_stay_near(engine, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
