@@ -115,9 +115,14 @@ def small_net(folder: Path) -> Path:
 
 @pytest.mark.parametrize(
     "engine",
-    ["onnxruntime-int8", *(pytest.param(name, marks=pytest.mark.long) for name in
-                           ("softneuro-mixed", "softneuro-int8", "openvino-int8", "openvino-int8-bf16", "litert-int8"))],
-)  # fmt: skip
+    [
+        "onnxruntime-int8",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("softneuro-mixed", "softneuro-int8", "openvino-int8", "openvino-int8-bf16", "litert-int8")
+        ),
+    ],
+)
 def test_engines_that_round_stay_near(engine, tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     try:
