@@ -11,7 +11,7 @@ from softneuro_core.changes import Changes
 from softneuro_core.graph import Graph
 from softneuro_core.grids import grids_of
 from softneuro_core.plan import AdapterStep, Plan, fingerprint
-from softneuro_core.selection import Formulation, chosen_candidates, plan_steps
+from softneuro_core.selection import Formulation, chosen_candidates, chosen_conversions, plan_steps
 from softneuro_core.spec import OBJECT
 from softneuro_core.tuner import Selection
 from softneuro_core.versions import library_versions
@@ -81,6 +81,9 @@ def _grids_used(form: Formulation, selection: Selection) -> dict[str, tuple[floa
         for value, spec in zip(region.inputs + region.outputs, offer.inputs + offer.outputs, strict=True):
             if value.name in every and (offer.rounds_constants or spec.dtype.name == every[value.name][2]):
                 used.add(value.name)
+    for choice in chosen_conversions(form, selection):
+        if choice.value.name in every and choice.dst.dtype.name == every[choice.value.name][2]:
+            used.add(choice.value.name)
     return {name: every[name] for name in sorted(used)}
 
 

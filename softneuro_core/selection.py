@@ -11,6 +11,7 @@ from softneuro_core.candidates import AdapterChoice, Candidate, Candidates, Requ
 from softneuro_core.catalog import Catalog
 from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph, Value
+from softneuro_core.grids import is_laid
 from softneuro_core.plan import AdapterStep, KernelStep, Step
 from softneuro_core.spec import TensorSpec
 from softneuro_core.tuner import Conversion, Option, Problem, Selection
@@ -135,11 +136,24 @@ def _all_specs(found: Candidates, prices: Prices) -> set[TensorSpec]:
 
 def _cheapest_adapters(prices: Prices) -> dict[tuple[Value, TensorSpec, TensorSpec], AdapterChoice]:
     best: dict[tuple[Value, TensorSpec, TensorSpec], AdapterChoice] = {}
+    made = _made_on_grids(prices)
     for choice, price in prices.adapters.items():
+        if _leaves_grid(choice) and choice.value not in made:
+            continue  # it would only be a detour of a real value over integers, which loses what nobody asked to lose
         key = (choice.value, choice.src, choice.dst)
         if key not in best or price.time_ns < prices.adapters[best[key]].time_ns:
             best[key] = choice
     return best
+
+
+def _made_on_grids(prices: Prices) -> set[Value]:
+    """Values some kernel stores on grids the model does not put them on."""
+    pairs = ((v, s) for c in prices.kernels for v, s in zip(c.region.outputs, c.offer.outputs, strict=True))
+    return {value for value, spec in pairs if is_laid(value) and not spec.dtype.is_float}
+
+
+def _leaves_grid(choice: AdapterChoice) -> bool:
+    return is_laid(choice.value) and choice.dst.dtype.is_float and not choice.src.dtype.is_float
 
 
 def _option(

@@ -13,17 +13,21 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 import softneuro_core as sn
-from softneuro_core.accuracy.bounded import Bounded, tune_bounded
+from softneuro_core.accuracy.bounded import INTEGERS, Bounded, tune_bounded
 from softneuro_core.accuracy.metrics import METRICS
 from softneuro_core.accuracy.trial import outputs_of
 from softneuro_core.calibration.apply import lay_grids
 from softneuro_core.calibration.collect import calibrate
-from softneuro_core.candidates import Candidate, Request, rounds
+from softneuro_core.candidates import Candidate, Request, enumerate_adapters, enumerate_candidates, rounds
 from softneuro_core.catalog import load_plugins
 from softneuro_core.cli.root import cli
 from softneuro_core.costs import CostDatabase
 from softneuro_core.graph import Graph
+from softneuro_core.plan import AdapterStep
 from softneuro_core.report.kept import bound_reasons
+from softneuro_core.selection import Price, Prices
+from softneuro_core.spec import NHWC
+from softneuro_core.task import select_plan
 from softneuro_core.tuning import task_of
 
 CATALOG = load_plugins()
@@ -188,6 +192,24 @@ def test_weights_alone_on_grids_are_noise_that_is_bounded_and_replay(database: C
     again = sn.Session(dense(), plan, catalog=CATALOG).run(ROWS[0])["y"]
     (here,) = outputs_of(graph, found.tuned.plan, ROWS[:1], CATALOG)
     np.testing.assert_array_equal(again, here["y"])
+
+
+def test_a_real_value_takes_no_detour_over_integers(database: CostDatabase) -> None:
+    """However dear converting float32 is: a plan that may not round converts no value onto its grid and off again."""
+    request = Request(allow=INTEGERS)
+    found = enumerate_candidates(laid(), CATALOG, 1, request)
+    choices = enumerate_adapters(found, CATALOG, {})
+    adapters = {a: Price(10**6 if a.src.dtype is a.dst.dtype else 1, 0) for a in choices}
+    every = {c: Price(100 if c.offer.outputs[0].layout == NHWC else 10**8, 0) for c in found}
+    exact = {c: price for c, price in every.items() if not rounds(c)}
+    with task_of(request, 1, catalog=CATALOG, database=database) as task:
+        plain = select_plan(found, Prices(exact, adapters), task, {}, {}).plan
+        mixed = select_plan(found, Prices(every, adapters), task, {}, {}).plan
+    converted = [step for step in plain.steps if isinstance(step, AdapterStep)]
+    assert converted and all("float32" in step.src and "float32" in step.dst for step in converted)
+    assert not plain.grids
+    onto = {step.value for step in mixed.steps if isinstance(step, AdapterStep) and "int8" in step.dst}
+    assert onto and onto <= set(mixed.grids)
 
 
 def run(*arguments: object) -> Result:
