@@ -162,7 +162,7 @@ class Pricing:
         known = whole_plans.recall(self._database, rows)
         if known is not None and not again:
             return known
-        seen = self._open().run_in_place([plan])
+        seen = self._open().run_in_turns([plan])
         if seen is not None and (known is None or seen[0].best_us < known.best_us):
             whole_plans.remember(self._database, rows, seen[0])
         return whole_plans.recall(self._database, rows)  # rounded as stored: tuning again gives the same file
@@ -172,11 +172,13 @@ class Pricing:
         rows = [whole_plans.Rows.of(p, self._catalog, self._threads, [q for q in plans if q is not p]) for p in plans]
         known = [whole_plans.recall(self._database, row) for row in rows]
         if None in known:
-            for row, seen in zip(rows, self._open().run_in_place(plans) or (), strict=False):
+            fresh = self._open().run_in_turns(plans)
+            if fresh is None:
+                return None
+            for row, seen in zip(rows, fresh, strict=True):
                 whole_plans.remember(self._database, row, seen)
             known = [whole_plans.recall(self._database, row) for row in rows]
-        found = [seen for seen in known if seen is not None]
-        return found if len(found) == len(plans) else None
+        return [seen for seen in known if seen is not None]
 
 
 def _captured_count(layer: Layer, body: Graph) -> int:

@@ -92,7 +92,8 @@ def _faster(
     chosen = chosen_candidates(tuned.form, tuned.selection)
     for step, candidate, rivals in zip(steps, chosen, lists, strict=True):
         mine = seen[0].step_us[step]
-        for rival, other in zip(rivals, seen[1:], strict=False):
+        for rival, other in zip(rivals, seen[1:], strict=False):  # plans of higher ranks have no rival here
             ratio = other.step_us[step] / mine if mine else 1.0
             if ratio < BETTER:
-                yield rival, replace(prices[rival], time_ns=prices[candidate].scaled(ratio).time_ns, source="in-situ")
+                time_ns = max(1, round(ratio * prices[candidate].time_ns))
+                yield rival, replace(prices[rival], time_ns=time_ns, source="in-situ")

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from benchmarks.engines import Arrays
-from benchmarks.engines.ours import PLAN, facts_of, read
 from benchmarks.engines.ours_mixed import SoftNeuroMixed
-from benchmarks.inputs import calibration
 from softneuro_core.accuracy.bounded import INTEGERS
-from softneuro_core.calibration.apply import lay_grids
-from softneuro_core.calibration.collect import calibrate
 from softneuro_core.candidates import Candidate, Request, enumerate_candidates, rounds
 from softneuro_core.graph import Graph
+from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
 from softneuro_core.rivals import settle_rivals
 from softneuro_core.selection import Price, Prices
 from softneuro_core.settling import as_seen
-from softneuro_core.task import Tuned, select_plan
+from softneuro_core.task import select_plan
 from softneuro_core.tuning import task_of
 
 
@@ -29,16 +24,8 @@ from softneuro_core.tuning import task_of
 class SoftNeuroIntegers(SoftNeuroMixed):
     name: str = "softneuro-int8"
 
-    def prepare(self, model: Path, feeds: Arrays, threads: int, folder: Path) -> dict[str, Any]:
-        """Calibrates, then takes the fastest of all plans that round all they can."""
-        start, graph = time.perf_counter(), read(model, feeds)
-        graph = lay_grids(graph, calibrate(graph, calibration(feeds), threads=threads))
-        calibrated = time.perf_counter()
-        plan = self._pure(graph, feeds, threads).plan
-        plan.save(folder / PLAN)
-        return {**facts_of(plan), "calibrate_s": calibrated - start, "tune_first_s": time.perf_counter() - calibrated}
-
-    def _pure(self, graph: Graph, feeds: Arrays, threads: int) -> Tuned:
+    def _tune_rounded(self, graph: Graph, feeds: Arrays, threads: int) -> tuple[Plan, dict[str, Any]]:
+        """The fastest of all plans that round all they can."""
         with task_of(Request(INTEGERS | set(self.allow)), threads) as task:
             found = enumerate_candidates(graph, task.catalog, threads, task.request)
             with Pricing(found, task.catalog, threads, task.database, task.progress, feeds, {}) as pricing:
@@ -49,7 +36,7 @@ class SoftNeuroIntegers(SoftNeuroMixed):
                 tuned = select(prices)
                 seen = pricing.run_in_place(tuned.plan)
                 tuned = tuned if seen is None else as_seen(tuned, prices, seen)
-                return settle_rivals(tuned, prices, select, pricing.run_in_turns, task)
+                return settle_rivals(tuned, prices, select, pricing.run_in_turns, task).plan, {}
 
 
 def all_rounded(kernels: Mapping[Candidate, Price]) -> dict[Candidate, Price]:

@@ -19,6 +19,7 @@ from softneuro_core.calibration.apply import lay_grids
 from softneuro_core.calibration.collect import calibrate
 from softneuro_core.candidates import Request
 from softneuro_core.graph import Graph
+from softneuro_core.plan import Plan
 from softneuro_core.tuning import task_of
 
 MAX_NOISE = 0.1
@@ -37,15 +38,17 @@ class SoftNeuroMixed(SoftNeuro):
         graph, start = read(model, feeds), time.perf_counter()
         graph = lay_grids(graph, calibrate(graph, calibration(feeds), threads=threads))
         calibrated = time.perf_counter()
-        found = self._tune_bounded(graph, feeds, threads)
-        found.tuned.plan.save(folder / PLAN)
+        plan, facts = self._tune_rounded(graph, feeds, threads)
+        plan.save(folder / PLAN)
         seconds = {"calibrate_s": calibrated - start, "tune_first_s": time.perf_counter() - calibrated}
-        return {**facts_of(found.tuned.plan), **seconds, **_rounding(found)}
+        return {**facts_of(plan), **seconds, **facts}
 
-    def _tune_bounded(self, graph: Graph, feeds: Arrays, threads: int) -> Bounded:
+    def _tune_rounded(self, graph: Graph, feeds: Arrays, threads: int) -> tuple[Plan, dict[str, Any]]:
+        """The plan for a graph with grids, and what else is known of it."""
         request, samples = Request(frozenset(self.allow)), alike(feeds, VALIDATION_SAMPLES, VALIDATION_SEED)
         with task_of(request, threads) as task:
-            return tune_bounded(graph, request, samples, METRICS["signal"], MAX_NOISE, task, feeds)
+            found = tune_bounded(graph, request, samples, METRICS["signal"], MAX_NOISE, task, feeds)
+        return found.tuned.plan, _rounding(found)
 
 
 def _rounding(found: Bounded) -> dict[str, Any]:

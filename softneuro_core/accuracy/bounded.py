@@ -131,7 +131,8 @@ def tune_bounded(
         trial = Trial(found, prices, task, samples[:TRIAL_SAMPLES], truth[:TRIAL_SAMPLES])
         parts = parts_of(prices.kernels)
         noise = trial.noise_by_part(parts.values())
-        every = Front(trial, parts, noise).corners()
+        front = Front(trial, parts, noise)
+        every = front.corners()
         points = [judge.point(corner) for corner in every if _rounds_any(corner)]
         predictions = exact.plan.predictions
         own_us = predictions["isolated_us"], predictions.get("best_us", exact.plan.predicted_us)
@@ -142,14 +143,8 @@ def tune_bounded(
             points = [again.get(id(point), point) for point in points]
         best = min(held, key=lambda number: points[number].us)
         if task.measure:
-
-            def select(other: Prices) -> Tuned:
-                rate = points[best].rate
-                if rate is None:
-                    return select_plan(found, other, task, {}, {})
-                return Front(replace(trial, prices=other), parts, noise).at(rate).tuned
-
-            points[best] = judge.settled(points[best], prices, select, max_drop)
+            rate = points[best].rate
+            points[best] = judge.settled(points[best], prices, lambda p: front.under(p).at(rate).tuned, max_drop)
     return Bounded(every[0].tuned, points[best], tuple(points), noise, metric.name, max_drop, len(samples))
 
 

@@ -35,8 +35,12 @@ class Front:
     """Finds corners. ``noise`` is that of every candidate that rounds and computes; those it lacks have none."""
 
     def __init__(self, trial: Trial, parts: Mapping[Candidate, Part], noise: Mapping[Part, float]) -> None:
-        self._trial = trial
+        self._trial, self._parts, self._by_part = trial, parts, noise
         self._noise = {candidate: noise[part] for candidate, part in parts.items()}
+
+    def under(self, prices: Prices) -> Front:
+        """The same noise, other prices."""
+        return Front(replace(self._trial, prices=prices), self._parts, self._by_part)
 
     def corners(self) -> list[Corner]:
         """From the fastest to the one that rounds nothing, at most :data:`MOST_POINTS`."""

@@ -161,7 +161,7 @@ class Profiler:
             self.progress.advance(1, job.name)
         return calmer / max(1, len(jobs))
 
-    def run_in_place(self, plans: Sequence[Plan]) -> list[InPlace] | None:
+    def run_in_turns(self, plans: Sequence[Plan]) -> list[InPlace] | None:
         """The plans run whole in turns, timed step by step, where the kernels were measured; None (and a note) if that
         fails."""
         inputs = self.graph.inputs

@@ -32,8 +32,8 @@ def graph() -> Graph:
 
 def test_a_plan_chosen_again_is_not_run_again(graph: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runs: list[object] = []
-    run = Profiler.run_in_place
-    monkeypatch.setattr(Profiler, "run_in_place", lambda self, plan: (runs.append(plan), run(self, plan))[1])
+    run = Profiler.run_in_turns
+    monkeypatch.setattr(Profiler, "run_in_turns", lambda self, plan: (runs.append(plan), run(self, plan))[1])
     catalog = load_plugins(only=())
     with CostDatabase(tmp_path / "costs.db") as database:
         first = tune(graph, threads=1, catalog=catalog, database=database)

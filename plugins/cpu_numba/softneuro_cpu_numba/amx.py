@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -17,6 +18,24 @@ ALIGNMENT = 64
 SUM_TILES = 4
 SYS_ARCH_PRCTL, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA = 158, 0x1023, 18
 """Linux on x86-64: tile registers enlarge what is saved of a thread, so a process must ask for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """What ``emit.matrix`` writes a kernel for.
+
+    ``rows`` (pixels) of a tile and ``words`` of k in a step; ``ahead``: weights are asked for before they are needed;
+    ``pixels_first``: all panels of two tiles, then the next two, so that what is written lies together; otherwise all
+    tiles with a panel, then the next; ``lines``: cache lines of the next panel every step asks for in each of
+    ``streams`` places.
+    """
+
+    rows: int
+    words: int
+    ahead: bool = False
+    pixels_first: bool = False
+    lines: int = 0
+    streams: int = 0
 
 
 def has_matrix_unit(target: Target, feature: str) -> bool:

@@ -58,7 +58,7 @@ class BfloatRows:
         rows = MatrixRows(window, -(-channels // 2), self.weights.shape[2], in_place, target.threads, self.scatter)
         address = emitted_address(
             *("bfloat", "rows", isa_of(target)),
-            tile=rows.tile,
+            tiles=rows.tiles,
             last=rows.last,
             source="planes" if self.planes else rows.source,
             planes=channels if self.planes else 0,

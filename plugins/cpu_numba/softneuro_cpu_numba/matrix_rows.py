@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from softneuro_cpu_numba.amx import SIDE, room_bytes, tile_config
+from softneuro_cpu_numba.amx import SIDE, Tiles, room_bytes, tile_config
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.native import Argument, Pitch, aligned, packed
@@ -76,19 +76,17 @@ class MatrixRows:
         return -(-count // -(-count // SIDE))
 
     @property
-    def tile(self) -> tuple[int, int, bool, bool, int, int]:
-        """What a kernel is written for (``emit.matrix.Tiles``)."""
+    def tiles(self) -> Tiles:
         taps = 1 if self.in_place else math.prod(self.window.kernel)
         weight_bytes = 4 * taps * self.words * self.outputs
-        near = weight_bytes <= NEAR_BYTES
-        pixels_first = self.in_place and near and self.outputs > 2 * self.words
-        if near:
-            return self.tile_rows, self.step, False, pixels_first, 0, 0
+        if weight_bytes <= NEAR_BYTES:
+            pixels_first = self.in_place and self.outputs > 2 * self.words
+            return Tiles(self.tile_rows, self.step, pixels_first=pixels_first)
         pairs = -(-self._tiles_together // 2)
         if pairs == 1:
-            return self.tile_rows, self.step, True, False, 0, 0
+            return Tiles(self.tile_rows, self.step, ahead=True)
         streams = 4 if weight_bytes > FAR_BYTES else 2
-        return self.tile_rows, self.step, False, False, -(-2 * self.step // (streams * pairs)), streams
+        return Tiles(self.tile_rows, self.step, lines=-(-2 * self.step // (streams * pairs)), streams=streams)
 
     @property
     def _tiles_together(self) -> int:

@@ -46,9 +46,7 @@ times with it, Sapphire Rapids, a core that reads 8 to 13 GB/s: Winograd F(4) of
 WIDE_BYTES, REREAD_BYTES, WIDE_TILES = 512 << 10, 2 << 20, 4
 """A result of so many bytes, with more channels than the input, is written (and a residual read) by all panels for so
 many tiles before the next: what is touched together then lies together, and weights of no more bytes than the second
-are read again from the second-level cache. Time with all rows by a panel in time so, with a residual, Sapphire Rapids:
-64 to 256 channels at 56x56 1.14 to 1.24, 128 to 512 at 28x28 1.23 to 1.32, 256 to 1,024 at 14x14 1.21 to 1.28; without
-one 1.03 to 1.14; 4 MB of weights 0.85; 2 to 16 tiles alike."""
+are read again from the second-level cache (decision 0044; 2 to 16 tiles alike)."""
 LONG_PANEL_BYTES = 1 << 20
 """Panels of more bytes leave no room for anything else in the second-level cache: a narrower tile is taken (512 to 512
 channels, 3x3, stride 2 at 14x14: 4.0 ms in tiles of 8 by 3, 4.8 in 6 by 4)."""

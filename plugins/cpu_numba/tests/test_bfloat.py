@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from harness import DEVICE, check, node, random, target
-from softneuro_cpu_numba.amx import SIDE, has_matrix_unit, tile_config
+from softneuro_cpu_numba.amx import SIDE, Tiles, has_matrix_unit, tile_config
 from softneuro_cpu_numba.bfloat import multiplies_bfloat
 from softneuro_cpu_numba.emit.compile import assembly
 from softneuro_cpu_numba.matrix_rows import MatrixRows
@@ -80,8 +80,9 @@ def test_weights_that_stream(shape: tuple[int, ...], streams: int) -> None:
     assert {"unit": "amx"} in [offer.params for _, offer in made]
     window = Window(1, channels, (7, 7), (7, 7), (side, side), (1, 1), (1, 1), (side // 2,) * 4)
     rows = MatrixRows(window, channels // 2, out, side == 1, 1)
-    lines, places = rows.tile[-2:]
-    assert places == streams and 2 * lines * places >= 2 * rows.step  # two pairs of tiles hold all pixels
+    tiles = rows.tiles
+    assert tiles.streams == streams
+    assert 2 * tiles.lines * tiles.streams >= 2 * rows.step  # two pairs of tiles hold all pixels
 
 
 @pytest.mark.skipif(not multiplies_bfloat(target()), reason="this CPU does not multiply bfloat16")
@@ -100,7 +101,7 @@ def test_vectors_of_pairs(strides: list[int], pads: list[int], monkeypatch: pyte
 def test_no_sum_leaves_its_register(source: str) -> None:
     """The busiest loop holds four products for four loads and nothing else of memory."""
     product = "tdpbf16ps"
-    params = {"tile": (16, 16, False, True, 0, 0), "last": (2, 0), "source": source, "planes": 0}
+    params = {"tiles": Tiles(16, 16, pixels_first=True), "last": (2, 0), "source": source, "planes": 0}
     text = assembly(
         emitted_text("bfloat", "rows", "amx!", **params, act="relu", residual=True, stored="bfloat16"), "amx!"
     )

@@ -95,7 +95,8 @@ class QConv(Routine):
         ins, outs = conv.between.specs([NHWC] * len(region.inputs), NHWC)
         pitched = pitched_result(region, len(region.inputs) - 1 or None)
         yield Offer(ins, outs, accuracy=ONE_STEP, flops=conv.flops, pitched=pitched)
-        if suits(target, conv.window.channels, conv.groups, conv.weights, conv.window):
+        window = conv.window
+        if conv.groups == 1 and suits(target, conv.weights, window.channels, window.reads_runs):
             yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=conv.flops, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:

@@ -70,7 +70,7 @@ class QConvTranspose(Routine):
         ins, outs = found.between.specs([NHWC], NHWC)
         pitched = pitched_result(region, None)
         yield Offer(ins, outs, accuracy=ONE_STEP, flops=found.flops, pitched=pitched)
-        if suits(target, found.between.computed[0].static_shape[1], 1, found.weights):
+        if suits(target, found.weights, found.between.computed[0].static_shape[1]):
             yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=found.flops, pitched=pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:

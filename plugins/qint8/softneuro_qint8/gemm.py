@@ -88,7 +88,7 @@ class QGemm(Routine):
         if product is not None:
             ins, outs = product.between.specs([NCHW] * len(region.inputs), NCHW)
             yield Offer(ins, outs, accuracy=ONE_STEP, flops=product.flops)
-            if suits(target, product.depth, 1, product.weights):
+            if suits(target, product.weights, product.depth):
                 yield Offer(ins, outs, UNIT, accuracy=ONE_STEP, flops=product.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:

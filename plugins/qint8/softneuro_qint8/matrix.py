@@ -8,7 +8,6 @@ from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.matrix_rows import MatrixRows, padded
 from softneuro_cpu_numba.native import Argument, NativeKernel, Out, emitted_address
 from softneuro_cpu_numba.probe import works
-from softneuro_cpu_numba.windows import Window
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Value
@@ -19,14 +18,14 @@ UNIT = {"unit": "amx"}
 """The parameter of offers that use it."""
 
 
-def suits(target: Target, channels: int, groups: int, weights: Value, window: Window | None = None) -> bool:
-    """Whether the unit computes this: one group, weights that are bytes with a sign, and words of four channels. Fewer
-    than four are made words where the pixels of ``window`` are read one behind the other."""
+def suits(target: Target, weights: Value, channels: int, behind: bool = False) -> bool:
+    """Whether the unit computes this: weights that are bytes with a sign, and words of four channels. Fewer than four
+    are made words where pixels are read one ``behind`` the other."""
     numbers = weights.qparams
     assert numbers is not None
     signed = np.asarray(numbers.zero_point).dtype == np.int8 and not np.any(numbers.zero_point)
-    whole = channels % 4 == 0 or (channels < 4 and window is not None and window.reads_runs)
-    return groups == 1 and whole and signed and has_integer_unit(target)
+    whole = channels % 4 == 0 or (behind and channels < 4)
+    return whole and signed and has_integer_unit(target)
 
 
 def has_integer_unit(target: Target) -> bool:
@@ -43,7 +42,7 @@ def matrix_kernel(product: IntegerRows, target: Target) -> NativeKernel:
     rows = MatrixRows(window, words, outputs, in_place, target.threads, product.scatter)
     address = emitted_address(
         *("softneuro_qint8.emit.matrix", "rows", isa_of(target)),
-        tile=rows.tile,
+        tiles=rows.tiles,
         last=rows.last,
         source=rows.source,
         signed=product.signed,

@@ -7,11 +7,11 @@ from itertools import zip_longest
 
 from llvmlite import ir
 
-from softneuro_cpu_numba.amx import SIDE
+from softneuro_cpu_numba.amx import SIDE, Tiles
 from softneuro_cpu_numba.emit.band import WORDS as BAND_WORDS
 from softneuro_cpu_numba.emit.band import Band, interleaved
 from softneuro_cpu_numba.emit.emitter import F32, I32, Emitter, Value
-from softneuro_cpu_numba.emit.matrix import ARGUMENTS, Tiles, products
+from softneuro_cpu_numba.emit.matrix import ARGUMENTS, products
 from softneuro_cpu_numba.emit.tile import Finish
 from softneuro_cpu_numba.native import emitted
 
@@ -21,7 +21,7 @@ PRODUCT = "tdpbf16ps"
 @emitted
 def rows(
     e: Emitter,
-    tile: tuple[int, int, bool, bool, int, int],
+    tiles: Tiles,
     last: tuple[int, int],
     source: str,
     planes: int,
@@ -32,13 +32,12 @@ def rows(
     """y = windows(x) @ w + bias, + residual, activated; NHWC. args: those of ``emit.matrix``, p0, p1, then the band
     unless ``source`` is ``pointwise``.
 
-    ``tile``: as :class:`Tiles`; ``last``: see ``emit.matrix.products``; ``source``: how the band reads x (two channels
+    ``last``: see ``emit.matrix.products``; ``source``: how the band reads x (two channels
     are a word), or ``planes`` where x is float32, NCHW, of so many channels; result and residual are ``stored`` as
     float32 or bfloat16.
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     at = len(ARGUMENTS)
-    tiles = Tiles(*tile, PRODUCT)
     more = e.stored(a["residual"], stored) if residual else None
     finish = Finish(act, e.number(at), e.number(at + 1), more, stored)
     y = e.stored(a["y"], stored)
@@ -47,7 +46,8 @@ def rows(
         for v, (total, mask) in enumerate(zip(sums, masks, strict=True)):
             finish.store(e, total, y, e.add(place, v * SIDE), mask)
 
-    products(e, a, tiles, last, None if source == "pointwise" else _band(e, source, at + 2, planes), store)
+    band = None if source == "pointwise" else _band(e, source, at + 2, planes)
+    products(e, a, tiles, PRODUCT, last, band, store)
 
 
 def _band(e: Emitter, source: str, first: int, planes: int) -> Band:

@@ -14,7 +14,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from softneuro_cpu_numba.amx import ALIGNMENT, ROW_BYTES, SIDE, room_bytes
+from softneuro_cpu_numba.amx import ALIGNMENT, ROW_BYTES, SIDE, Tiles, room_bytes
 from softneuro_cpu_numba.emit.band import Band
 from softneuro_cpu_numba.emit.emitter import F32, I8, I32, I64, Emitter, Index, Value
 from softneuro_cpu_numba.emit.tasks import neighbours, once, room
@@ -24,29 +24,6 @@ AHEAD = 1024
 1.07. Further ahead is no better."""
 SUMS, PIXELS, WEIGHTS = (0, 1, 2, 3), (4, 5), (6, 7)
 """Tile registers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tiles:
-    """Known when a kernel is written.
-
-    ``rows`` (pixels) of a tile and ``words`` of k in a step; ``ahead``: weights are asked for before they are needed;
-    ``pixels_first``: all panels of two tiles, then the next two, so that what is written lies together; otherwise all
-    tiles with a panel, then the next; ``lines``: cache lines of the next panel every step asks for in each of
-    ``streams`` places; ``product``: the instruction.
-    """
-
-    rows: int
-    words: int
-    ahead: bool
-    pixels_first: bool
-    lines: int
-    streams: int
-    product: str
-
-    @property
-    def is_integer(self) -> bool:
-        return self.product != "tdpbf16ps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +55,14 @@ class Sums:
     """Products of one or two tiles of pixels with one or two of output channels, and where their sums are put."""
 
     tiles: Tiles
+    product: str
+    """The instruction."""
     room: Value
     """float pointer, 64-byte aligned."""
 
     @property
     def element(self) -> Any:
-        return I32 if self.tiles.is_integer else F32
+        return F32 if self.product == "tdpbf16ps" else I32
 
     def compute(
         self,
@@ -115,7 +94,7 @@ class Sums:
                 _move(e, "loadd", PIXELS[i], e.at(pixel, offset), e.mul(pitch, 4))
                 for v in range(vectors):
                     numbers = [ir.Constant(I8, n) for n in (SUMS[2 * i + v], PIXELS[i], WEIGHTS[v])]
-                    e.intrinsic(f"llvm.x86.{self.tiles.product}", ir.VoidType(), numbers)
+                    e.intrinsic(f"llvm.x86.{self.product}", ir.VoidType(), numbers)
             return [e.at(at, vectors * words * SIDE), *(e.at(later, self.tiles.lines * SIDE) for later in coming)]
 
         def run(shift: Index, at: Sequence[Value]) -> list[Value]:
@@ -223,17 +202,18 @@ def products(
     e: Emitter,
     a: dict[str, Value],
     tiles: Tiles,
+    product: str,
     last: tuple[int, int],
     band: Band | None,
     store: Store,
     element: Any = F32,
 ) -> None:
-    """All tasks of a kernel. ``last``: vectors of the last panel, and channels of its last one if that is not full;
-    without a band x is read in place. ``element``: what the band reads, and ``x_image`` and its strides count.
-    scratch: sums, then the band."""
+    """All tasks of a kernel, by the instruction ``product``. ``last``: vectors of the last panel, and channels of its
+    last one if that is not full; without a band x is read in place. ``element``: what the band reads, and ``x_image``
+    and its strides count. scratch: sums, then the band."""
     w, start = (e.floats(a[name]) for name in ("w", "start"))
     head = room(e)
-    sums, packed = Sums(tiles, aligned(e, head)), e.at(head, room_bytes(tiles.rows) // 4)
+    sums, packed = Sums(tiles, product, aligned(e, head)), e.at(head, room_bytes(tiles.rows) // 4)
     runs = Runs(a["runs"], a["steps"], None if band is None else e.integers(a["run_offsets"]))
     configure(e, a["config"])
 

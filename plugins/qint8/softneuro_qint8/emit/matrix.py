@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llvmlite import ir
-from softneuro_cpu_numba.amx import SIDE
+from softneuro_cpu_numba.amx import SIDE, Tiles
 from softneuro_cpu_numba.emit.band import WORDS as BAND_WORDS
 from softneuro_cpu_numba.emit.band import Band
-from softneuro_cpu_numba.emit.emitter import I8, I32, Emitter, Index, Value
-from softneuro_cpu_numba.emit.matrix import ARGUMENTS, Tiles, products
+from softneuro_cpu_numba.emit.emitter import F32, I8, I32, Emitter, Index, Value
+from softneuro_cpu_numba.emit.matrix import ARGUMENTS, products
 from softneuro_cpu_numba.emit.slide import Place
 from softneuro_cpu_numba.native import emitted
 
@@ -25,7 +25,7 @@ PRODUCTS = {True: "tdpbssd", False: "tdpbusd"}
 @emitted
 def rows(
     e: Emitter,
-    tile: tuple[int, int, bool, bool, int, int],
+    tiles: Tiles,
     last: tuple[int, int],
     source: str,
     signed: bool,
@@ -36,11 +36,11 @@ def rows(
     """y = rounded(windows(x) @ w * factor + shift [+ residual]) in 8 bits; ``residual``: whether that is signed.
 
     ``start`` holds what the zero point takes from every sum; ``few``: channels of x where they are less than a word;
-    ``tile``, ``last`` and ``source`` as for ``softneuro_cpu_numba.emit.bfloat``, ``rounding`` as for :class:`Rounded`.
+    ``tiles``, ``last`` and ``source`` as for ``softneuro_cpu_numba.emit.bfloat``, ``rounding`` as for :class:`Rounded`.
     """
     names = (*ARGUMENTS, *MORE)
     a = dict(zip(names, e.words(0, len(names)), strict=True))
-    tiles, rounded = Tiles(*tile, PRODUCTS[signed]), Rounded.read(e, a, rounding)
+    rounded = Rounded.read(e, a, rounding)
     factors, shifts = e.floats(a["factors"]), e.floats(a["shifts"])
     y = e.b.inttoptr(a["y"], I8.as_pointer())
     added = None if residual is None else Added.read(e, a, residual)
@@ -61,10 +61,12 @@ def rows(
 
     words = dict(zip(BAND_WORDS, e.words(len(names), len(BAND_WORDS)), strict=True)) if source != "pointwise" else {}
     border = e.b.trunc(a["border"], I32)
+    band: Band | None = None
     if few:
-        products(e, a, tiles, last, SpreadBand(source, words, border=border, few=few), store, I8)
-    else:
-        products(e, a, tiles, last, BorderedBand(source, words, border=border) if words else None, store)
+        band = SpreadBand(source, words, border=border, few=few)
+    elif words:
+        band = BorderedBand(source, words, border=border)
+    products(e, a, tiles, PRODUCTS[signed], last, band, store, I8 if few else F32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +89,8 @@ class SpreadBand(BorderedBand):
 
     def run(self, e: Emitter, out: Value, x: Value, pixels: Value, channels: Value) -> None:
         few = self.few
-        order = ir.Constant(e.vector_type(4 * e.lanes, I32), [p * few + min(c, few - 1) for p, c in _places(e.lanes)])
+        bytes_of_words = [p * few + min(c, few - 1) for p in range(e.lanes) for c in range(4)]
+        order = ir.Constant(e.vector_type(4 * e.lanes, I32), bytes_of_words)
         words = e.b.bitcast(out, I32.as_pointer())
 
         def vector(p: Value) -> None:
@@ -102,8 +105,3 @@ class SpreadBand(BorderedBand):
             e.b.store(word, e.at(words, p))
 
         e.run(pixels, vector, one)
-
-
-def _places(pixels: int) -> list[tuple[int, int]]:
-    """Pixel and byte of every byte of so many words."""
-    return [divmod(i, 4) for i in range(4 * pixels)]

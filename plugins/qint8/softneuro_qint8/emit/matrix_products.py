@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
-from softneuro_cpu_numba.amx import SIDE, room_bytes
+from softneuro_cpu_numba.amx import SIDE, Tiles, room_bytes
 from softneuro_cpu_numba.emit.emitter import I8, I32, Emitter, Index, Value
 from softneuro_cpu_numba.emit.matmul import transposed
-from softneuro_cpu_numba.emit.matrix import Runs, Sums, Tiles, aligned, configure, release
+from softneuro_cpu_numba.emit.matrix import Runs, Sums, aligned, configure, release
 from softneuro_cpu_numba.emit.norm import across
 from softneuro_cpu_numba.emit.slide import Place
 from softneuro_cpu_numba.emit.tasks import room
@@ -52,7 +52,7 @@ def matrix(
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     rows, words = tile
-    sums = Sums(Tiles(rows, words, False, False, 0, 0, PRODUCTS[signed]), aligned(e, room(e)))
+    sums = Sums(Tiles(rows, words), PRODUCTS[signed], aligned(e, room(e)))
     begins_at = e.at(sums.room, room_bytes(rows) // 4)
     ones_at = e.at(begins_at, e.mul(e.add(a["panels"], 1), PANEL))
     taken_at = e.b.bitcast(e.at(ones_at, rows * words), I32.as_pointer())
