@@ -47,6 +47,7 @@ class Emitter:
         self.function = ir.Function(self.module, signature, name)
         self.args, self.begin, self.end, self.scratch = self.function.args
         self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self._constants: dict[str, Value] = {}
 
     def finish(self) -> str:
         """The module's text."""
@@ -138,7 +139,11 @@ class Emitter:
         return ir.VectorType(element, lanes or self.lanes)
 
     def constant(self, number: float) -> Value:
-        return ir.Constant(self.vector_type(), [number] * self.lanes)
+        """A vector of this number in every lane: always the same object, whose text llvmlite makes but once."""
+        name = float(number).hex()  # 0.0 and -0.0 are equal
+        if name not in self._constants:
+            self._constants[name] = ir.Constant(self.vector_type(), [number] * self.lanes)
+        return self._constants[name]
 
     def load(self, pointer: Value, offset: Index = 0) -> Value:
         place = self.b.bitcast(self.at(pointer, offset), self.vector_type().as_pointer())
