@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,8 +12,8 @@ from softneuro_core.accuracy.front import Corner, Front
 from softneuro_core.accuracy.metrics import Metric, Outputs, noise_of
 from softneuro_core.accuracy.trial import Part, Samples, Trial, outputs_of, parts_of
 from softneuro_core.bound import Bound, FrontPoint, PartNoise
-from softneuro_core.candidates import Candidate, Request, enumerate_candidates, rounds
-from softneuro_core.errors import InputError
+from softneuro_core.candidates import Candidate, Candidates, Request, enumerate_candidates, rounds
+from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
 from softneuro_core.grids import grids_of
 from softneuro_core.plan import Plan
@@ -70,6 +71,11 @@ class Bounded:
     metric: str
     max_drop: float
     samples: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def plan(self) -> Plan:
+        return self.tuned.plan
 
     @property
     def tuned(self) -> Tuned:
@@ -78,7 +84,7 @@ class Bounded:
             f"{self.metric} drops by {self.chosen.drop:.4g} on {self.samples} samples, {self.max_drop:.4g} are allowed"
         )
         plan = replace(self.chosen.tuned.plan, bound=self.record)
-        return replace(self.chosen.tuned, plan=plan.with_notes(seen))
+        return replace(self.chosen.tuned, plan=plan.with_notes(seen, *self.notes))
 
     @property
     def record(self) -> Bound:
@@ -108,7 +114,9 @@ def tune_bounded(
     """The fastest plan whose ``metric`` on ``samples`` is at most ``max_drop`` below the float plan's.
 
     ``graph`` carries grids (``calibration.apply.lay_grids``); samples are other data than they were found on. Raises
-    :class:`InputError` where there is nothing to choose from, or the metric cannot judge the float plan's outputs.
+    :class:`InputError` where there is nothing to choose from, or the metric cannot judge the float plan's outputs;
+    :class:`SelectionError` where no plan within the request's limits holds the bound. What is lost is judged against
+    the float plan, be it within a limit of ``constant_bytes`` or not.
     """
     if any(layer.bodies for layer in graph.layers):
         raise InputError("control flow is not tuned within an accuracy bound", file=graph.name)
@@ -122,22 +130,27 @@ def tune_bounded(
         if task.measure:
             pricing.measure(task.deadline)
         prices = pricing.prices({})
-        plain = Prices({c: p for c, p in prices.kernels.items() if not rounds(c)}, prices.adapters)
-        exact = select_plan(found, plain, task, {}, {})
-        exact = settle_in_place(found, plain, task, exact, pricing) if task.measure else exact
+        free = _without_memory_limit(task)
+        exact = _rounding_nothing(found, prices, free, pricing)
         truth = outputs_of(graph, exact.plan, samples, task.catalog)
         metric.score(truth, truth)  # what is wrong with it is told now, not after all the trials
         judge = _Judge(graph, samples, truth, metric, task, pricing)
-        trial = Trial(found, prices, task, samples[:TRIAL_SAMPLES], truth[:TRIAL_SAMPLES])
+        trial = Trial(found, prices, free, samples[:TRIAL_SAMPLES], truth[:TRIAL_SAMPLES])
         parts = parts_of(prices.kernels)
         noise = trial.noise_by_part(parts.values())
-        front = Front(trial, parts, noise)
+        front = Front(replace(trial, task=task), parts, noise)
         every = front.corners()
         points = [judge.point(corner) for corner in every if _rounds_any(corner)]
-        predictions = exact.plan.predictions
-        own_us = predictions["isolated_us"], predictions.get("best_us", exact.plan.predicted_us)
-        points.append(Point(exact, *own_us, 0.0, 0.0, 0.0))
+        if free is task:
+            points.append(_float_point(exact))
+        else:
+            with suppress(SelectionError):
+                points.append(_float_point(_rounding_nothing(found, prices, task, pricing)))
         held = [number for number, point in enumerate(points) if point.drop <= max_drop]
+        if not held:
+            least = min(point.drop for point in points)
+            cause = f"within the limits {metric.name} drops by {least:.4g} at least, {max_drop:.4g} are allowed"
+            raise SelectionError(cause, file=graph.name, remedy="allow more of either")
         if task.measure:
             again = in_turns([points[i] for i in held], partial(pricing.run_in_place, again=True))
             points = [again.get(id(point), point) for point in points]
@@ -146,6 +159,24 @@ def tune_bounded(
             rate = points[best].rate
             points[best] = judge.settled(points[best], prices, lambda p: front.under(p).at(rate).tuned, max_drop)
     return Bounded(every[0].tuned, points[best], tuple(points), noise, metric.name, max_drop, len(samples))
+
+
+def _without_memory_limit(task: Task) -> Task:
+    limits = {name: limit for name, limit in task.request.limits.items() if name != "constant_bytes"}
+    return task if limits == task.request.limits else replace(task, request=replace(task.request, limits=limits))
+
+
+def _rounding_nothing(found: Candidates, prices: Prices, task: Task, pricing: Pricing) -> Tuned:
+    """The fastest plan in float, settled where plans are measured."""
+    plain = Prices({c: p for c, p in prices.kernels.items() if not rounds(c)}, prices.adapters)
+    exact = select_plan(found, plain, task, {}, {})
+    return settle_in_place(found, plain, task, exact, pricing) if task.measure else exact
+
+
+def _float_point(exact: Tuned) -> Point:
+    predictions = exact.plan.predictions
+    own_us = predictions["isolated_us"], predictions.get("best_us", exact.plan.predicted_us)
+    return Point(exact, *own_us, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,14 @@ from dataclasses import dataclass, replace
 from softneuro_core.accuracy.trial import Part, Trial
 from softneuro_core.assembly import assemble
 from softneuro_core.candidates import Candidate, rounds
+from softneuro_core.errors import SelectionError
 from softneuro_core.profiling.whole_plans import choice
 from softneuro_core.selection import Price, Prices, chosen_candidates, chosen_conversions
 from softneuro_core.task import Tuned
 
 MOST_POINTS = 12
+STEEP = 1e15
+"""Nanoseconds a unit of noise: more than any time there is to save."""
 CLAIM = "the fastest of all plans with no more predicted noise"
 
 
@@ -43,8 +46,9 @@ class Front:
         return Front(replace(self._trial, prices=prices), self._parts, self._by_part)
 
     def corners(self) -> list[Corner]:
-        """From the fastest to the one that rounds nothing, at most :data:`MOST_POINTS`."""
-        ends = [self.at(0.0), self.at(None)]
+        """From the fastest to the one that rounds nothing (where limits forbid that, as little as they allow), at most
+        :data:`MOST_POINTS`. Raises :class:`SelectionError` where no plan is within the limits."""
+        ends = [self.at(0.0), self._last()]
         found = {choice(c.tuned.plan): c for c in ends}
         gaps = [(ends[0], ends[1])]
         while gaps and len(found) < MOST_POINTS:
@@ -56,6 +60,12 @@ class Front:
             if found.setdefault(choice(middle.tuned.plan), middle) is middle:
                 gaps += [(fast, middle), (middle, exact)]
         return sorted(found.values(), key=lambda corner: corner.time_ns)
+
+    def _last(self) -> Corner:
+        try:
+            return self.at(None)
+        except SelectionError:
+            return self.at(STEEP)
 
     def at(self, rate: float | None) -> Corner:
         """The best plan where noise costs ``rate`` nanoseconds a unit; None: where nothing may round."""

@@ -21,6 +21,7 @@ from softneuro_core.descriptor import parse_all
 from softneuro_core.errors import InputError, SelectionError, SoftneuroError
 from softneuro_core.graph import Graph
 from softneuro_core.importer import load
+from softneuro_core.memory_budget import tune_within
 from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.progress import Progress
 from softneuro_core.report.explanation import REFERENCE
@@ -108,8 +109,6 @@ def command(
     is_bounded = asked_bound.is_asked
     output.check_targets(out, report_path, asked_bound.front)
     max_mem_bytes = options.parse_size(max_mem)
-    if is_bounded and max_mem_bytes is not None:
-        raise InputError("--max-mem and an accuracy bound are not held together", remedy="give one of them")
     before = Plan.load(from_path) if from_path else None
     if before and before.grids and not is_bounded:
         remedy = "give --calibration, --data and --max-drop again"
@@ -134,7 +133,7 @@ def command(
         threads = threads or (before.threads if before else None)
         if is_bounded:
             tuned, found = _tune_bounded(
-                graph, request, asked_bound, threads, budget_s, given, image, progress, catalog
+                graph, request, asked_bound, threads, budget_s, given, image, progress, catalog, max_mem_bytes
             )
         else:
             found = None
@@ -174,8 +173,9 @@ def _tune_bounded(
     image: str | None,
     progress: Progress,
     catalog: Catalog,
+    max_mem_bytes: int | None,
 ) -> tuple[Tuned, Bounded]:
-    """Within the bound; measured on the data's first sample where no input is given."""
+    """Within the bound, and the memory; measured on the data's first sample where no input is given."""
     assert asked.ranges is not None
     ranges = Ranges.load(asked.ranges)
     graph = lay_grids(graph, ranges)
@@ -183,7 +183,15 @@ def _tune_bounded(
         output.note(note)
     samples, metric = asked.samples(graph, image), asked.measure()
     with task_of(request, threads, budget_s, progress, catalog) as task:
-        found = tune_bounded(graph, request, samples, metric, asked.drop, task, given or samples[0])
+
+        def tune(tighter: Request) -> Bounded:
+            return tune_bounded(graph, tighter, samples, metric, asked.drop, task, given or samples[0])
+
+        if max_mem_bytes is None:
+            found = tune(request)
+        else:
+            found, notes = tune_within(max_mem_bytes, graph, catalog, request, tune)
+            found = dataclasses.replace(found, notes=notes)
     return found.tuned, found
 
 

@@ -22,8 +22,10 @@ from softneuro_core.candidates import Candidate, Request, enumerate_adapters, en
 from softneuro_core.catalog import load_plugins
 from softneuro_core.cli.root import cli
 from softneuro_core.costs import CostDatabase
+from softneuro_core.errors import SelectionError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import AdapterStep
+from softneuro_core.program import prepare
 from softneuro_core.report.kept import bound_reasons
 from softneuro_core.selection import Price, Prices
 from softneuro_core.spec import NHWC
@@ -125,6 +127,30 @@ def test_a_rounding_plan_runs_from_its_file_on_a_model_loaded_anew(loose: Bounde
 def test_a_bound_of_nothing_keeps_float(database: CostDatabase) -> None:
     found = tuned(database, 0.0)
     assert not found.chosen.rounded_layers and not found.tuned.plan.grids
+
+
+def within(database: CostDatabase, constant_bytes: float, max_drop: float) -> Bounded:
+    request = replace(REQUEST, limits={"constant_bytes": constant_bytes})
+    with task_of(request, 1, None, None, CATALOG, database) as task:
+        return tune_bounded(laid(), request, SAMPLES[6:], METRICS["signal"], max_drop, task)
+
+
+def constants_of(found: Bounded) -> list[int]:
+    return [prepare(laid(), point.tuned.plan, CATALOG).constant_bytes for point in found.points]
+
+
+def test_memory_and_the_bound_are_held_together(database: CostDatabase, loose: Bounded) -> None:
+    *rounding, exact = constants_of(loose)
+    limit = (min(rounding) + exact) // 2
+    found = within(database, limit, 0.5)
+    assert max(constants_of(found)) <= limit < exact
+    assert found.chosen.rounded_layers and 0 < found.chosen.drop <= 0.5
+
+
+def test_where_nothing_holds_both_the_drop_is_told(database: CostDatabase, loose: Bounded) -> None:
+    """What is lost is judged against the float plan, though that takes too much memory itself."""
+    with pytest.raises(SelectionError, match=r"drops by .* at least, 0 are allowed"):
+        within(database, min(constants_of(loose)), 0.0)
 
 
 def test_what_is_kept_in_float_says_what_it_would_have_cost(database: CostDatabase, loose: Bounded) -> None:
@@ -291,10 +317,6 @@ def test_a_metric_of_the_users_own(tmp_path: Path) -> None:
     [
         (["--calibration", "r.json"], "an accuracy bound needs --data, too"),
         (["--max-drop", "1%"], "an accuracy bound needs --calibration, too"),
-        (
-            ["--calibration", "r", "--data", "x.npy", "--max-drop", "1%", "--max-mem", "1G"],
-            "--max-mem and an accuracy bound are not held together",
-        ),
         (["--calibration", "absent", "--data", "x.npy", "--max-drop", "1%"], "no ranges"),
     ],
 )
