@@ -8,12 +8,12 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Value
 from softneuro_core.routine import EXACT, Adapter, Kernel
 from softneuro_core.spec import BFLOAT16, FLOAT32, NCHW, NHWC, TensorSpec
+from softneuro_core.windows import storage_strides
 from softneuro_cpu_numba.copies import MOVABLE_SIZES, Block, copy_kernel, is_expressible
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.movement import nest
 from softneuro_cpu_numba.native import In, NativeKernel, Out, emitted_address
 from softneuro_cpu_numba.storage import BFLOAT_ERROR
-from softneuro_cpu_numba.windows import storage_strides
 
 
 class ToOtherLayout(Adapter):

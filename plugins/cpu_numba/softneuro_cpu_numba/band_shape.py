@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from softneuro_cpu_numba.windows import Window
+from softneuro_core.windows import Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT32, TensorSpec
+from softneuro_core.windows import NCHW_F32, NHWC_F32, as_window
 from softneuro_cpu_numba.amx import has_matrix_unit
 from softneuro_cpu_numba.bfloat_rows import BfloatRows
 from softneuro_cpu_numba.conv_direct import convolution_of
@@ -24,7 +25,6 @@ from softneuro_cpu_numba.native import NativeKernel
 from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.rows import MOST_PLANES
 from softneuro_cpu_numba.storage import NCHW_BF16, NHWC_BF16, stores_bfloat
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, as_window
 
 ERROR = 2e-2
 """Both factors are rounded to 8 bits."""

@@ -17,12 +17,12 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC, Layout
+from softneuro_core.windows import NCHW_F32, NHWC_F32, Window, image_strides, is_f32, product, window_of
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue, pitched_result
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import NARROW_ROWS, RowProduct, activation_kind, best_tile
 from softneuro_cpu_numba.tiles import split
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, Window, image_strides, is_f32, product, window_of
 
 THIN = 4
 """Channels up to which reading the other layout costs less than converting it."""

@@ -16,10 +16,10 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Call, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC
+from softneuro_core.windows import NCHW_F32, NHWC_F32
 from softneuro_cpu_numba.blas import keep_blas_to_one_thread
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of, geometry_table
 from softneuro_cpu_numba.native import In, NativeKernel, Out, Scratch, address_of, aligned
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 
 MIN_K = 16
 """Sums shorter than this are hopeless in BLAS; not offering them saves tuning time."""

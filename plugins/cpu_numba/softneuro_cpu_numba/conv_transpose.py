@@ -14,12 +14,12 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
+from softneuro_core.windows import NCHW_F32, NHWC_F32, Window, is_f32, text
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue, pitched_result
 from softneuro_cpu_numba.join import JoinedKernel
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned, emitted_address
 from softneuro_cpu_numba.rows import RowProduct, Scatter
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, Window, is_f32, text
 
 
 def _begin_pads(layer: Layer, size: tuple[int, ...], out: tuple[int, ...], kernel: tuple[int, ...]) -> list[int]:

@@ -11,8 +11,8 @@ import numpy as np
 
 from softneuro_core.device import Buffer
 from softneuro_core.routine import Call
+from softneuro_core.strides import Axis
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, address_of
-from softneuro_cpu_numba.strides import Axis
 
 MAX_OUTER = 6
 MAX_LOOPS = MAX_OUTER + 2

@@ -12,10 +12,10 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout, TensorSpec
+from softneuro_core.strides import Axis, broadcast_axes
 from softneuro_cpu_numba.expressions import ELEMENTWISE, Expression, expression_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
 from softneuro_cpu_numba.storage import BFLOAT_ERROR, NHWC_BF16, stores_bfloat
-from softneuro_cpu_numba.strides import Axis, broadcast_axes
 
 MAX_OUTER, MAX_OPERANDS, MAX_LAYERS = 6, 6, 8
 TASK_ELEMENTS = 2048

@@ -15,13 +15,13 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
+from softneuro_core.windows import NHWC_F32, Window
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.depthwise import by_vector
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut, tile_choices
 from softneuro_cpu_numba.slides import LINE_BYTES, Columns, row_params
-from softneuro_cpu_numba.windows import NHWC_F32, Window
 
 BAND_BYTES = 1024 * 1024
 """Input rows of a band. Every panel reads them, at a few bytes a cycle, so they may come from the third-level cache;

@@ -15,12 +15,12 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
+from softneuro_core.windows import NCHW_F32, is_f32, product
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned, emitted_address
 from softneuro_cpu_numba.rows import NARROW_ROWS, RowProduct, activation_kind, best_tile, cut
 from softneuro_cpu_numba.tiles import HEAD_BYTES, Cut, split, tile_for_rows
-from softneuro_cpu_numba.windows import NCHW_F32, is_f32, product
 
 MAX_UNPACKED_ROWS = 6
 """Rows for which packing B takes longer than it saves: 8 [6, 512] x [512, 64] take 42 us unpacked, 61 us packed."""

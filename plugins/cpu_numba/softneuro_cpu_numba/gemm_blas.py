@@ -12,11 +12,11 @@ from softneuro_core.device import Buffer, Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Call, Kernel, Offer, Routine
+from softneuro_core.windows import NCHW_F32, product
 from softneuro_cpu_numba.blas import keep_blas_to_one_thread
 from softneuro_cpu_numba.epilogues import IDENTITY
 from softneuro_cpu_numba.gemm import Product, product_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
-from softneuro_cpu_numba.windows import NCHW_F32, product
 
 MIN_FLOPS = 50_000
 """Below this the call alone costs more than the tiled kernel's whole work."""

@@ -11,13 +11,13 @@ from functools import cached_property
 
 import numpy as np
 
+from softneuro_core.windows import Window
 from softneuro_cpu_numba.amx import SIDE, Tiles, room_bytes, tile_config
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.native import Argument, Pitch, aligned, packed
 from softneuro_cpu_numba.rows import Scatter
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
-from softneuro_cpu_numba.windows import Window
 
 PANEL = 2 * SIDE
 """Output channels of a panel."""

@@ -12,6 +12,8 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region, Value
 from softneuro_core.routine import EXACT, Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout, TensorSpec
+from softneuro_core.strides import Axis
+from softneuro_core.windows import storage_strides, text
 from softneuro_cpu_numba.copies import (
     MOVABLE_SIZES,
     Block,
@@ -21,8 +23,6 @@ from softneuro_cpu_numba.copies import (
 )
 from softneuro_cpu_numba.native import aligned
 from softneuro_cpu_numba.storage import NHWC_BF16, stores_bfloat
-from softneuro_cpu_numba.strides import Axis
-from softneuro_cpu_numba.windows import storage_strides, text
 
 Strides = Sequence[int]
 Blocks = list[Block]

@@ -12,11 +12,11 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value, chains
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, Layout
+from softneuro_core.windows import NCHW_F32, NHWC_F32, is_f32
 from softneuro_cpu_numba.elementwise import Leaf, map_kernel
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned, emitted_address
 from softneuro_cpu_numba.tiles import ROWS_TOGETHER
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32, is_f32
 
 TASK_ELEMENTS = 2048
 INNER_BLOCK = 256

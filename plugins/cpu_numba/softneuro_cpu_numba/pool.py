@@ -8,11 +8,11 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Region
 from softneuro_core.routine import EXACT, SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
+from softneuro_core.windows import Window, is_f32, window_of
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, emitted_address
 from softneuro_cpu_numba.slides import plan_slide
 from softneuro_cpu_numba.storage import image_specs
-from softneuro_cpu_numba.windows import Window, is_f32, window_of
 
 
 class Pool(Routine):

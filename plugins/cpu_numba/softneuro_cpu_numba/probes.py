@@ -8,11 +8,11 @@ import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.spec import BFLOAT16, FLOAT32
+from softneuro_core.windows import as_window
 from softneuro_cpu_numba.bfloat_rows import BfloatRows
 from softneuro_cpu_numba.epilogues import IDENTITY
 from softneuro_cpu_numba.native import NativeKernel
 from softneuro_cpu_numba.probe import outcome
-from softneuro_cpu_numba.windows import as_window
 
 ROWS, DEPTH, COLUMNS = 37, 48, 40
 

@@ -9,8 +9,8 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region, Value
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
+from softneuro_core.windows import NCHW_F32, is_f32, text
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned
-from softneuro_cpu_numba.windows import NCHW_F32, is_f32, text
 
 
 def _operand(layer: Layer, position: int) -> Value | None:

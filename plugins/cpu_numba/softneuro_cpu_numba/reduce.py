@@ -12,10 +12,10 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC, Layout, TensorSpec
+from softneuro_core.strides import Axis
+from softneuro_core.windows import is_f32, storage_strides
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of
 from softneuro_cpu_numba.storage import NHWC_BF16, stores_bfloat
-from softneuro_cpu_numba.strides import Axis
-from softneuro_cpu_numba.windows import is_f32, storage_strides
 
 MAX_AXES = 4
 TASK_ELEMENTS = 16384

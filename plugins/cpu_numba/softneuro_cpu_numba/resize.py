@@ -11,9 +11,9 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region
 from softneuro_core.routine import EXACT, SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC, Layout
+from softneuro_core.windows import is_f32, text
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, address_of, aligned
 from softneuro_cpu_numba.storage import image_specs
-from softneuro_cpu_numba.windows import is_f32, text
 
 COORDINATES = ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel")
 ROUNDING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {

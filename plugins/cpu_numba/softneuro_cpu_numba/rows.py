@@ -13,13 +13,13 @@ import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.spec import NHWC, DType, Layout
+from softneuro_core.windows import Window, image_strides
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import CACHE_LINE, find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Activation
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address, packed
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
-from softneuro_cpu_numba.windows import Window, image_strides
 
 BLOCK_BYTES = 256 * 1024
 """Rows of A one task reads for every panel: they should stay in the second-level cache beside a panel."""

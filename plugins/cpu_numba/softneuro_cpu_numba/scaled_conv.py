@@ -13,10 +13,10 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
+from softneuro_core.windows import NHWC_F32, is_f32
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.epilogues import pitched_result
 from softneuro_cpu_numba.rows import RowProduct
-from softneuro_cpu_numba.windows import NHWC_F32, is_f32
 
 
 @dataclass(frozen=True, slots=True)

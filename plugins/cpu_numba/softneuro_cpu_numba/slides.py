@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
 from softneuro_core.device import Target
+from softneuro_core.windows import Window
 from softneuro_cpu_numba.emit.isa import find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.native import Argument, In, Out
-from softneuro_cpu_numba.windows import Window
 
 OUTPUTS = {"avx512": 7, "avx2": 7, "sse": 6, "neon": 7}
 """Outputs of a tile: enough sums to hide the latency of an FMA, and room for up to 7 weights of a kernel row beside

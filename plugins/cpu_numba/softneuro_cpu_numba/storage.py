@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from softneuro_core.device import Target
 from softneuro_core.spec import BFLOAT16, NCHW, NHWC, TensorSpec
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
+from softneuro_core.windows import NCHW_F32, NHWC_F32
 
 NCHW_BF16, NHWC_BF16 = TensorSpec("cpu", BFLOAT16, NCHW), TensorSpec("cpu", BFLOAT16, NHWC)
 BFLOAT_ERROR = 4e-3

@@ -18,6 +18,7 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import TensorSpec
+from softneuro_core.windows import NCHW_F32, NHWC_F32
 from softneuro_cpu_numba.conv_direct import convolution_of
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
@@ -27,7 +28,6 @@ from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned,
 from softneuro_cpu_numba.rows import activation_kind, tile_choices
 from softneuro_cpu_numba.strassen_form import BUFFERS, GROUP_TILES, PRODUCTS, parts_of
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 
 ACCURACY = 1e-5
 """What the profiler holds every layer to on the values it is given; no bound for other values. Seen: 0.9e-6 to 2.6e-6,

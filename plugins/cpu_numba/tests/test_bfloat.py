@@ -12,9 +12,9 @@ from softneuro_cpu_numba.bfloat import multiplies_bfloat
 from softneuro_cpu_numba.emit.compile import assembly
 from softneuro_cpu_numba.matrix_rows import MatrixRows
 from softneuro_cpu_numba.native import emitted_text
-from softneuro_cpu_numba.windows import Window, as_window
 
 from softneuro_core.device import Target
+from softneuro_core.windows import Window, as_window
 
 needs_unit = pytest.mark.skipif(not has_matrix_unit(target(), "AMX_BF16"), reason="this CPU has no matrix unit")
 CONVOLUTIONS = [  # channels, outputs, size, kernel, strides, pads, dilations

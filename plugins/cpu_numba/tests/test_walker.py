@@ -15,10 +15,10 @@ from softneuro_cpu_numba import walker
 from softneuro_cpu_numba.copies import Block, copy_kernel
 from softneuro_cpu_numba.crew import CALLS, LYING_DOWN, Crew, crew_of
 from softneuro_cpu_numba.native import native_call
-from softneuro_cpu_numba.strides import Axis
 from softneuro_cpu_numba.walk import Walk
 
 from softneuro_core.routine import Call
+from softneuro_core.strides import Axis
 
 COUNT = 64 * 1024
 

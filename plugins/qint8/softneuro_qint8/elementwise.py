@@ -12,14 +12,14 @@ from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.movement import nest
 from softneuro_cpu_numba.native import In, NativeKernel, Out, emitted_address
 from softneuro_cpu_numba.rows import MOST_PLANES
-from softneuro_cpu_numba.strides import broadcast_axes
-from softneuro_cpu_numba.windows import storage_strides
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.grids import is_laid
 from softneuro_core.routine import EXACT, Adapter, Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout, TensorSpec
+from softneuro_core.strides import broadcast_axes
+from softneuro_core.windows import storage_strides
 from softneuro_qint8.numbers import ONE_STEP, Grid, grid_of
 from softneuro_qint8.regions import between_grids, is_plain, layouts_of, read_between
 

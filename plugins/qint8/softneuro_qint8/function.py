@@ -7,13 +7,13 @@ from collections.abc import Iterable
 import numpy as np
 from softneuro_cpu_numba.copies import Block
 from softneuro_cpu_numba.movement import nest
-from softneuro_cpu_numba.windows import storage_strides
 
 from softneuro_core.builtin.reference import RegionEvaluator
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import FLOAT32, TensorSpec
+from softneuro_core.windows import storage_strides
 from softneuro_qint8.numbers import ONE_STEP, Bounded, Grid, grid_of
 from softneuro_qint8.regions import ends_on_laid_grid, is_plain, layouts_of, producer
 from softneuro_qint8.tables import as_table, lookup_kernel, quantised, stored

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from softneuro_cpu_numba.native import In
-from softneuro_cpu_numba.windows import as_window
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import NCHW
+from softneuro_core.windows import as_window
 from softneuro_qint8.matrix import UNIT, matrix_kernel, suits
 from softneuro_qint8.numbers import ONE_STEP, Requantise, integers_of, weight_scales
 from softneuro_qint8.regions import Between, added_on_laid_grids, between_grids, read_added, read_between

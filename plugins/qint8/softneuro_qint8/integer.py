@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, emitted_address
-from softneuro_cpu_numba.windows import Window, as_window, is_f32, window_of
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region, Value
 from softneuro_core.routine import EXACT, Kernel, Offer, Routine
 from softneuro_core.spec import NCHW, NHWC, Layout, TensorSpec
+from softneuro_core.windows import Window, as_window, is_f32, window_of
 from softneuro_qint8.numbers import INTEGERS, MOST_TERMS, ONE_STEP
 from softneuro_qint8.regions import is_plain, layouts_of
 from softneuro_qint8.rows import IntegerRows

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.native import NativeKernel, emitted_address
 from softneuro_cpu_numba.slides import plan_slide
-from softneuro_cpu_numba.windows import Window, window_of
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
+from softneuro_core.windows import Window, window_of
 from softneuro_qint8.numbers import ONE_STEP
 from softneuro_qint8.regions import Between, between_grids, read_between
 

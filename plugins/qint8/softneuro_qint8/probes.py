@@ -10,12 +10,12 @@ from softneuro_cpu_numba.attention import Operand
 from softneuro_cpu_numba.copies import Block
 from softneuro_cpu_numba.native import NativeKernel
 from softneuro_cpu_numba.probe import outcome
-from softneuro_cpu_numba.strides import Axis
-from softneuro_cpu_numba.windows import as_window
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Value
 from softneuro_core.spec import FLOAT32, INT8, UINT8, DType
+from softneuro_core.strides import Axis
+from softneuro_core.windows import as_window
 from softneuro_qint8.matrix import matrix_kernel
 from softneuro_qint8.numbers import Bounded, Grid, Requantise
 from softneuro_qint8.products import IntegerFactors, on_matrix_unit

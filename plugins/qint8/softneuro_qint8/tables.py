@@ -10,9 +10,9 @@ from softneuro_cpu_numba.copies import MAX_LOOPS, Block, loops
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
 from softneuro_cpu_numba.probe import works
-from softneuro_cpu_numba.strides import Axis
 
 from softneuro_core.device import Target
+from softneuro_core.strides import Axis
 from softneuro_qint8.numbers import Bounded, Grid
 
 MAX_OUTER = MAX_LOOPS - 1

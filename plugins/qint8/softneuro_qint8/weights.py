@@ -10,13 +10,13 @@ from softneuro_cpu_numba.conv_direct import convolution_of
 from softneuro_cpu_numba.epilogues import Epilogue
 from softneuro_cpu_numba.gemm import product_of
 from softneuro_cpu_numba.rows import RowProduct
-from softneuro_cpu_numba.windows import NCHW_F32, NHWC_F32
 
 from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.grids import is_laid
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
+from softneuro_core.windows import NCHW_F32, NHWC_F32
 from softneuro_qint8.numbers import integers_of, weight_scales
 
 MOST_ROWS = 8

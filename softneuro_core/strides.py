@@ -1,4 +1,4 @@
-"""Strided iteration as plain numbers: broadcasting, and merging axes that lie together in memory."""
+"""Strided iteration as plain numbers: broadcasting, and merging axes that lie together in memory. Compiles nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from softneuro_core.spec import Layout
-from softneuro_cpu_numba.windows import storage_strides
+from softneuro_core.windows import storage_strides
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,132 @@
+"""Conv in registers, an item alone in its group (``kernels/conv_rows.cl``): for devices with wide vectors, CPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.epilogue import epilogue_regions
+from softneuro_core.graph import Graph, Layer, Region
+from softneuro_core.routine import Kernel, Offer
+from softneuro_core.windows import Window
+from softneuro_opencl.convolutions import Convolution, convolution_of
+from softneuro_opencl.device import OpenCLDevice
+from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, Scratch
+from softneuro_opencl.routine import OpenCLRoutine
+
+TILES = ((14, 1), (7, 2), (8, 2), (6, 4), (4, 2), (2, 2), (1, 4))
+"""(pixels, vectors): at most 24 sums and the weights of one step in 32 registers."""
+MOST_TILES = 3
+"""Offered of one convolution: those that compute the fewest pixels twice."""
+
+
+class RowsConv(OpenCLRoutine):
+    """Conv [+ Add] [+ activation], float32, any stride, dilation, padding and groups, 1-D and 2-D."""
+
+    algorithm = "conv_rows"
+
+    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
+        return epilogue_regions(graph, exit, ("Conv",))
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        conv = convolution_of(region)
+        if conv is None or conv.is_depthwise:
+            return
+        ends = [self.nhwc] * len(region.inputs), [self.nhwc]
+        for pixels, vectors in tiles_for(conv):
+            yield Offer(*ends, {"pixels": pixels, "vectors": vectors}, flops=conv.flops)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        conv = convolution_of(region)
+        assert conv is not None
+        return rows_kernel(self.opencl(target), conv, int(offer.params["pixels"]), int(offer.params["vectors"]))
+
+
+def _flat(window: Window) -> Window:
+    """A pointwise convolution's image as one row."""
+    if not window.is_pointwise:
+        return window
+    pixels = window.batch * window.pixels
+    return Window(1, window.channels, (1, pixels), (1, pixels), (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
+
+
+def tiles_for(conv: Convolution) -> list[tuple[int, int]]:
+    """(pixels, vectors) worth offering: those that compute the fewest pixels twice."""
+    width = _flat(conv.window).out[1]
+    fitting = [tile for tile in TILES if tile[0] <= width]
+    return sorted(fitting, key=lambda tile: -(-width // tile[0]) * tile[0])[:MOST_TILES]
+
+
+@dataclass(frozen=True, slots=True)
+class _Border:
+    """The input with its border around it, as ``bordered`` writes it; nothing to do where there is none."""
+
+    window: Window
+
+    @property
+    def size(self) -> tuple[int, int]:
+        top, left, bottom, right = self.window.pads
+        return self.window.size[0] + top + bottom, self.window.size[1] + left + right
+
+    @property
+    def is_needed(self) -> bool:
+        return any(self.window.pads)
+
+    @property
+    def nbytes(self) -> int:
+        return 4 * self.window.batch * self.window.channels * self.size[0] * self.size[1] if self.is_needed else 0
+
+    def launches(self) -> tuple[Launch, ...]:
+        if not self.is_needed:
+            return ()
+        window = self.window
+        numbers = (window.channels, *window.size, *window.pads[:2], *self.size)
+        work = (window.batch * self.size[0],)
+        return (Launch("conv_rows.cl", "bordered", _ANY, (In(0), Scratch(), *numbers), work, (1,)),)
+
+
+_ANY = {"LANES": 1, "PIXELS": 1, "VECTORS": 1}
+"""For kernels of the file that look at none of these."""
+
+
+def rows_kernel(device: OpenCLDevice, conv: Convolution, pixels: int, vectors: int) -> OpenCLKernel:
+    """The prepared step; packs the weights."""
+    window, border = _flat(conv.window), _Border(conv.window)
+    lanes = device.lanes
+    width, (height, columns) = vectors * lanes, window.out
+    in_group, out_group = window.channels // conv.groups, conv.out_channels // conv.groups
+    panels = -(-out_group // width)
+    in_width = border.size[1] if not conv.window.is_pointwise else window.size[1]
+    in_height = border.size[0] if not conv.window.is_pointwise else window.size[0]
+    finish = conv.finish
+    arguments: tuple[Argument, ...] = (
+        *(Scratch() if border.is_needed else In(0), Constant(device, _panels(conv, panels, width))),
+        *(Constant(device, _padded(finish.bias, conv.groups, panels * width)),),
+        *(None if finish.residual is None else In(finish.residual), Out(0)),
+        *(in_group, window.channels, in_width * window.channels, in_height * in_width * window.channels),
+        *(*window.kernel, *window.dilations, *window.strides, height, columns, out_group, conv.out_channels, panels),
+        *(finish.activation.p0, finish.activation.p1),
+    )
+    defines = {"LANES": lanes, "PIXELS": pixels, "VECTORS": vectors, **finish.defines}
+    work = (-(-columns // pixels), conv.groups * panels, window.batch * height)
+    main = Launch("conv_rows.cl", "conv_rows", defines, arguments, work, (1, 1, 1))
+    return OpenCLKernel(device, (*border.launches(), main), border.nbytes)
+
+
+def _panels(conv: Convolution, panels: int, width: int) -> np.ndarray:
+    """[group][panel][tap][channel][width], zeros behind the output channels."""
+    out_group, channels = conv.out_channels // conv.groups, conv.weights.shape[1]
+    by_group = conv.weights.reshape(conv.groups, out_group, channels, -1)
+    padded = np.zeros((conv.groups, panels * width, channels, by_group.shape[3]), np.float32)
+    padded[:, :out_group] = by_group
+    split = padded.reshape(conv.groups, panels, width, channels, -1)
+    return np.ascontiguousarray(split.transpose(0, 1, 4, 3, 2))
+
+
+def _padded(bias: np.ndarray, groups: int, columns: int) -> np.ndarray:
+    made = np.zeros((groups, columns), np.float32)
+    made[:, : len(bias) // groups] = bias.reshape(groups, -1)
+    return made

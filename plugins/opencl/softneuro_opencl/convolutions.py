@@ -1,0 +1,81 @@
+"""What a Conv region asks for, read once for all routines that compute one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from softneuro_core.epilogue import parse_epilogue
+from softneuro_core.graph import Region, Value
+from softneuro_core.windows import Window, is_f32, window_of
+from softneuro_opencl.activations import Activation, translated
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """What follows a product: ``bias`` by output channel, the number of the added input, the activation."""
+
+    bias: np.ndarray
+    residual: int | None
+    activation: Activation
+
+    @property
+    def defines(self) -> dict[str, str]:
+        return {**self.activation.defines, **({} if self.residual is None else {"RESIDUAL": ""})}
+
+
+@dataclass(frozen=True, slots=True)
+class Convolution:
+    """``weights``: (OC, C / groups, KH, KW)."""
+
+    window: Window
+    groups: int
+    weights: np.ndarray
+    finish: Finish
+
+    @property
+    def out_channels(self) -> int:
+        return int(self.weights.shape[0])
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.groups == self.window.channels == self.out_channels
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * self.window.batch * self.window.pixels * self.weights.size
+
+
+def finish_of(region: Region, bias: Value | None, channels: int, axis: int) -> Finish | None:
+    """The bias of the main layer and of an Add together, the residual, the activation; channels lie along ``axis`` of
+    the result. None for what kernels here do not do."""
+    found = parse_epilogue(region)
+    activation = translated(found.activation)
+    if activation is None or (bias is not None and bias.data is None):
+        return None
+    total = np.zeros(channels, np.float32)
+    if found.bias is not None:
+        shape = found.main.results[0].static_shape
+        aligned = found.bias.reshape((1,) * (len(shape) - found.bias.ndim) + found.bias.shape)
+        if any(n != 1 for i, n in enumerate(aligned.shape) if i != axis % len(shape)):
+            return None
+        total += aligned.reshape(-1)
+    if bias is not None and bias.data is not None:
+        total += np.broadcast_to(bias.data.reshape(-1), (channels,))
+    return Finish(total, found.residual, activation)
+
+
+def convolution_of(region: Region) -> Convolution | None:
+    """The region as a float32 Conv of one or two spatial axes with constant weights, or None."""
+    conv = region.layers[0]
+    x, w = conv.inputs[:2]
+    bias = conv.inputs[2] if len(conv.inputs) > 2 else None
+    if x is None or w is None or x.is_constant or w.data is None or not is_f32(x, w, *conv.results, *region.outputs):
+        return None
+    finish = finish_of(region, bias, w.static_shape[0], 1)
+    window = window_of(conv, x.static_shape, conv.results[0].static_shape, w.static_shape[2:])
+    if finish is None or window is None:
+        return None
+    weights = w.data.reshape(*w.static_shape[:2], *window.kernel)
+    return Convolution(window, int(conv.attrs.get("group", 1)), weights, finish)

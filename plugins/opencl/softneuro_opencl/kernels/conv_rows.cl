@@ -1,0 +1,96 @@
+/* Convolution, NHWC: PIXELS neighbours of an output row by VECTORS vectors of output channels in registers, one work
+   item alone. The input has its border around it. Weights: [group][panel][tap][channel][VECTORS * LANES]. */
+#define WIDTH (VECTORS * LANES)
+
+__kernel __attribute__((reqd_work_group_size(1, 1, 1)))
+void conv_rows(TENSOR(const float, x), TENSOR(const float, w), TENSOR(const float, bias), TENSOR(const float, residual),
+               TENSOR(float, y), const int channels, const int pixel, const int in_row, const int in_image,
+               const int taps_y, const int taps_x, const int tap_row, const int tap_pixel, const int step_y,
+               const int step_x, const int height, const int width, const int out_channels, const int out_pixel,
+               const int panels, const float p0, const float p1) {
+    BEGIN(const float, x);
+    BEGIN(const float, w);
+    BEGIN(const float, bias);
+    BEGIN(const float, residual);
+    BEGIN(float, y);
+    const int first = min((int)get_global_id(0) * PIXELS, width - PIXELS);
+    const int group = get_global_id(1) / panels, panel = get_global_id(1) % panels;
+    const int image = get_global_id(2) / height, row = get_global_id(2) % height;
+
+    floatv sums[PIXELS][VECTORS];
+    __global const float *start = bias + (group * panels + panel) * WIDTH;
+    #pragma unroll
+    for (int i = 0; i < PIXELS; ++i)
+        #pragma unroll
+        for (int j = 0; j < VECTORS; ++j)
+            sums[i][j] = LOADV(start + j * LANES);
+
+    x += (size_t)image * in_image + (size_t)row * step_y * in_row + (size_t)first * step_x * pixel + group * channels;
+    w += (size_t)(group * panels + panel) * taps_y * taps_x * channels * WIDTH;
+    for (int ty = 0; ty < taps_y; ++ty)
+        for (int tx = 0; tx < taps_x; ++tx) {
+            __global const float *at = x + ty * tap_row * in_row + tx * tap_pixel * pixel;
+            for (int c = 0; c < channels; ++c) {
+                floatv column[VECTORS];
+                #pragma unroll
+                for (int j = 0; j < VECTORS; ++j)
+                    column[j] = LOADV(w + j * LANES);
+                w += WIDTH;
+                #pragma unroll
+                for (int i = 0; i < PIXELS; ++i) {
+                    const floatv value = (floatv)(at[i * step_x * pixel + c]);
+                    #pragma unroll
+                    for (int j = 0; j < VECTORS; ++j)
+                        sums[i][j] = MAD(value, column[j], sums[i][j]);
+                }
+            }
+        }
+
+    const size_t place = ((size_t)(image * height + row) * width + first) * out_pixel + group * out_channels;
+    #pragma unroll
+    for (int i = 0; i < PIXELS; ++i)
+        #pragma unroll
+        for (int j = 0; j < VECTORS; ++j) {
+            const int column = panel * WIDTH + j * LANES;
+            const size_t at = place + (size_t)i * out_pixel + column;
+            if (column + LANES <= out_channels) {
+                floatv v = sums[i][j];
+#ifdef RESIDUAL
+                v += LOADV(residual + at);
+#endif
+                STOREV(ACTIVATE(v), y + at);
+            } else if (column < out_channels) {
+                float lanes[LANES];
+                STOREV(sums[i][j], lanes);
+                for (int l = 0; l < out_channels - column; ++l) {
+                    float v = lanes[l];
+#ifdef RESIDUAL
+                    v += residual[at + l];
+#endif
+                    y[at + l] = ACTIVATE(v);
+                }
+            }
+        }
+}
+
+/* A copy of NHWC images with zeros around them; an item is a row of the result. */
+__kernel void bordered(TENSOR(const float, x), TENSOR(float, y), const int channels, const int height, const int width,
+                       const int top, const int left, const int rows, const int columns) {
+    BEGIN(const float, x);
+    BEGIN(float, y);
+    const int image = get_global_id(0) / rows, row = (int)(get_global_id(0) % rows) - top;
+    const int begin = left * channels, end = (left + width) * channels, all = columns * channels;
+    y += get_global_id(0) * all;
+    if (row < 0 || row >= height) {
+        for (int i = 0; i < all; ++i)
+            y[i] = 0.0f;
+        return;
+    }
+    x += ((size_t)image * height + row) * width * channels;
+    for (int i = 0; i < begin; ++i)
+        y[i] = 0.0f;
+    for (int i = 0; i < width * channels; ++i)
+        y[begin + i] = x[i];
+    for (int i = end; i < all; ++i)
+        y[i] = 0.0f;
+}

@@ -1,0 +1,115 @@
+"""Prepared steps: kernels with their arguments, enqueued one behind the other on the device's queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from softneuro_core.device import Buffer
+from softneuro_core.routine import AnyBuffer, Call
+from softneuro_opencl.device import OpenCLDevice
+from softneuro_opencl.programs import Defines, kernel
+
+
+@dataclass(frozen=True, slots=True)
+class In:
+    """Stands for input ``index``: its memory, and where it begins in elements."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Out:
+    """Stands for output ``index``."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Stands for the step's scratch, from ``offset`` floats on."""
+
+    offset: int = 0
+
+
+class Constant:
+    """An array in device memory, made once and shared by what is bound to it."""
+
+    def __init__(self, device: OpenCLDevice, array: np.ndarray) -> None:
+        self.nbytes, self.memory = array.nbytes, device.constant(array)
+
+
+Argument = int | float | In | Out | Scratch | Constant | None
+"""A number is given as int32 or float32, anything else as memory and an offset; None is memory never looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One kernel of a step. ``work`` counts items along up to three axes, ``group`` those of a work group."""
+
+    file: str
+    name: str
+    defines: Defines
+    arguments: tuple[Argument, ...]
+    work: tuple[int, ...]
+    group: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class OpenCLKernel:
+    """A step of one or several launches; ``scratch`` in bytes."""
+
+    device: OpenCLDevice
+    launches: tuple[Launch, ...]
+    scratch: int = 0
+
+    @property
+    def constant_bytes(self) -> int:
+        return sum(a.nbytes for launch in self.launches for a in launch.arguments if isinstance(a, Constant))
+
+    def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call:
+        import pyopencl as cl
+
+        steps = []
+        for launch in self.launches:
+            if 0 in launch.work:
+                continue
+            made = kernel(self.device, launch.file, launch.name, launch.defines)
+            words = [w for a in launch.arguments for w in self._words(a, inputs, outputs, scratch)]
+            made.set_args(*words)
+            steps.append((made, launch.work, launch.group, words))  # the kernel keeps no reference to its arguments
+        queue, enqueue = self.device.queue, cl.enqueue_nd_range_kernel
+
+        def run() -> None:
+            for made, work, group, _ in steps:
+                enqueue(queue, made, work, group)
+
+        return Call(run)
+
+    def _words(
+        self, argument: Argument, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None
+    ) -> tuple[Any, ...]:
+        match argument:
+            case In(index):
+                return _place(inputs[index])
+            case Out(index):
+                return _place(outputs[index])
+            case Scratch(offset):
+                assert scratch is not None
+                memory, at = _place(scratch, 4)
+                return memory, np.uint64(int(at) + offset)
+            case Constant():
+                return argument.memory, np.uint64(0)
+            case None:
+                return _place(outputs[0])[0], np.uint64(0)
+            case int():
+                return (np.int32(argument),)
+        return (np.float32(argument),)
+
+
+def _place(buffer: AnyBuffer, itemsize: int | None = None) -> tuple[Any, np.uint64]:
+    assert isinstance(buffer, Buffer)
+    return buffer.memory, np.uint64(buffer.offset // (itemsize or buffer.dtype.itemsize))

@@ -1,0 +1,123 @@
+"""A device tried before it is offered: one kernel built, run and compared, in a process of its own.
+
+Some implementations list devices they cannot compile for (the PoCL wheel on newer CPUs), and a broken driver may end or
+hang the process that asks. The answer is kept for as long as device and driver stay the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from softneuro_core.files import write_file
+from softneuro_core.knobs import cache_folder
+
+LONGEST_S = 60.0
+SOURCE = """
+__kernel void doubled(__global const float *x, __global float *y) {
+    const int i = get_global_id(0);
+    y[i] = 2.0f * x[i];
+}
+"""
+HALF = "#pragma OPENCL EXTENSION cl_khr_fp16 : enable\n__kernel void h(__global half *x) { x[0] = x[0] * x[0]; }"
+COUNT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """``reason`` is empty for a device that works; ``half``: whether it computes in float16."""
+
+    reason: str = ""
+    half: bool = False
+
+
+def verdict_of(platform: int, device: int, identity: str) -> Verdict:
+    """What the device of these numbers can do; asked once for each ``identity`` (its name, its driver's version)."""
+    name = hashlib.sha256(f"{identity}\n{SOURCE}\n{HALF}".encode()).hexdigest()[:24]
+    file = cache_folder() / "opencl" / f"probe-{name}.json"
+    try:
+        return Verdict(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        found, is_lasting = _asked(platform, device)
+    if is_lasting:
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_file(file, json.dumps(asdict(found)).encode())
+        except OSError:
+            pass  # asked again next time
+    return found
+
+
+def _asked(platform: int, device: int) -> tuple[Verdict, bool]:
+    """The other process's answer, and whether it is worth keeping: one that came too late says nothing."""
+    path = os.pathsep.join(filter(None, sys.path))
+    command = [sys.executable, "-m", __name__, str(platform), str(device)]
+    try:
+        done = subprocess.run(
+            command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, timeout=LONGEST_S, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Verdict(f"a kernel of one line was not built and run within {LONGEST_S:.0f} s"), False
+    except OSError as error:
+        return Verdict(f"it could not be tried: {error}"), False
+    lines = done.stdout.decode(errors="replace").strip().splitlines()
+    try:
+        return Verdict(**json.loads(lines[-1])), True
+    except (IndexError, ValueError, TypeError):
+        return Verdict(f"the process that tried it ended with status {done.returncode}"), True
+
+
+def tried(platform: int, device: int) -> Verdict:
+    """In this process: whether the device computes, and what else it can."""
+    import pyopencl as cl
+
+    try:
+        one = cl.get_platforms()[platform].get_devices()[device]
+        context = cl.Context([one])
+        queue = cl.CommandQueue(context)
+        x = np.arange(COUNT, dtype=np.float32)
+        y = np.empty_like(x)
+        source = cl.Buffer(context, cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR, hostbuf=x)
+        made = cl.Buffer(context, cl.mem_flags.WRITE_ONLY, y.nbytes)
+        cl.Program(context, SOURCE).build().doubled(queue, x.shape, None, source, made)
+        cl.enqueue_copy(queue, y, made)
+    except Exception as error:
+        return Verdict(_one_line(error))
+    if not np.array_equal(y, 2 * x):
+        return Verdict("it computes 2 * x wrongly")
+    return Verdict(half=_builds(context, HALF))
+
+
+def _builds(context: Any, source: str) -> bool:
+    import pyopencl as cl
+
+    try:
+        cl.Program(context, source).build()
+    except cl.Error:
+        return False
+    return True
+
+
+def _one_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = next((line for line in lines if "error:" in line), lines[0] if lines else type(error).__name__)
+    return told[:200]
+
+
+def main() -> None:
+    """``python -m softneuro_opencl.probe PLATFORM DEVICE``: one line of JSON, the last of what is printed."""
+    from softneuro_opencl.vendors import register
+
+    register()
+    print(json.dumps(asdict(tried(int(sys.argv[1]), int(sys.argv[2])))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Softmax, LayerNormalization, ReduceMean and products of two computed matrices (``kernels/rows.cl``)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.graph import Layer, Region
+from softneuro_core.passes.rewrite import static_input
+from softneuro_core.routine import Kernel, Offer
+from softneuro_core.windows import is_f32
+from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
+from softneuro_opencl.routine import OpenCLRoutine
+
+FILE = "rows.cl"
+LONG_SUMS = 2e-5
+"""Of sums one element after the other."""
+
+
+def _launch(name: str, arguments: tuple[Argument, ...], *work: int, **defines: object) -> Launch:
+    return Launch(FILE, name, defines, arguments, work, (1,) * len(work))
+
+
+class Softmax(OpenCLRoutine):
+    """Softmax and LogSoftmax along the last axis."""
+
+    def __init__(self, device: str, operator: str) -> None:
+        self.algorithm, self.pattern = operator.lower(), (operator,)
+        super().__init__(device)
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        layer = region.exit
+        (x,) = layer.operands
+        if is_f32(x, *layer.results) and not x.is_constant and x.static_shape and _is_last(layer, len(x.static_shape)):
+            yield Offer([self.nchw], [self.nchw], accuracy=LONG_SUMS)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        *rows, length = region.inputs[0].static_shape
+        defines = {"LOGARITHM": ""} if region.exit.type == "LogSoftmax" else {}
+        return OpenCLKernel(
+            self.opencl(target), (_launch("softmax", (In(0), Out(0), length), math.prod(rows), **defines),)
+        )
+
+
+def _is_last(layer: Layer, rank: int) -> bool:
+    return int(layer.attrs.get("axis", -1)) in (-1, rank - 1)
+
+
+class LayerNorm(OpenCLRoutine):
+    """LayerNormalization over the last axes, one result, scale and shift constant."""
+
+    algorithm, pattern = "layernorm", ("LayerNormalization",)
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        layer = region.exit
+        x, *others = layer.inputs
+        if len(layer.results) != 1 or x is None or x.is_constant or not is_f32(x, *layer.results):
+            return
+        length = _normalised(layer)
+        if all(v is None or (v.data is not None and v.data.size == length) for v in others):
+            yield Offer([self.nchw], [self.nchw], accuracy=LONG_SUMS)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        layer, device = region.exit, self.opencl(target)
+        length = _normalised(layer)
+        given = [None if v is None else v.data for v in layer.inputs[1:]] + [None, None]
+        scale = np.ones(length, np.float32) if given[0] is None else given[0].reshape(-1)
+        shift = np.zeros(length, np.float32) if given[1] is None else given[1].reshape(-1)
+        epsilon = float(layer.attrs.get("epsilon", 1e-5))
+        arguments = (In(0), Constant(device, scale), Constant(device, shift), Out(0), length, epsilon)
+        rows = math.prod(region.inputs[0].static_shape) // length
+        return OpenCLKernel(device, (_launch("normalised", arguments, rows),))
+
+
+def _normalised(layer: Layer) -> int:
+    """Elements normalised together."""
+    shape = layer.operands[0].static_shape
+    axis = int(layer.attrs.get("axis", -1))
+    return math.prod(shape[axis:] if axis < 0 else shape[axis:])
+
+
+class Average(OpenCLRoutine):
+    """ReduceMean over axes that lie together."""
+
+    algorithm, pattern = "reduce_mean", ("ReduceMean",)
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        if _averaged(region.exit) is not None:
+            yield Offer([self.nchw], [self.nchw], accuracy=LONG_SUMS)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        found = _averaged(region.exit)
+        assert found is not None
+        outer, length, inner = found
+        launch = _launch("averaged", (In(0), Out(0), length, inner), outer * inner)
+        return OpenCLKernel(self.opencl(target), (launch,))
+
+
+def _averaged(layer: Layer) -> tuple[int, int, int] | None:
+    """Elements before, along and behind the reduced axes; None if others lie between them, or they are not known."""
+    x = layer.inputs[0]
+    if x is None or x.is_constant or not is_f32(x, *layer.results):
+        return None
+    given = layer.attrs.get("axes")
+    if given is None and len(layer.inputs) > 1 and layer.inputs[1] is not None:
+        value = static_input(layer, 1)
+        if value is None or value.data is None:
+            return None
+        given = value.data.reshape(-1).tolist()
+    rank = len(x.static_shape)
+    if not given:
+        if layer.attrs.get("noop_with_empty_axes") or not rank:
+            return None
+        given = range(rank)
+    axes = sorted(int(a) % rank for a in given)
+    if axes != list(range(axes[0], axes[-1] + 1)):
+        return None
+    shape = x.static_shape
+    return math.prod(shape[: axes[0]]), math.prod(shape[axes[0] : axes[-1] + 1]), math.prod(shape[axes[-1] + 1 :])
+
+
+class Products(OpenCLRoutine):
+    """MatMul of two computed values, batches broadcast."""
+
+    algorithm, pattern = "matmul", ("MatMul",)
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        a, b = region.exit.operands
+        if is_f32(a, b, *region.outputs) and not a.is_constant and not b.is_constant:
+            if min(len(a.static_shape), len(b.static_shape)) >= 2:
+                flops = 2.0 * math.prod(region.outputs[0].static_shape) * a.static_shape[-1]
+                yield Offer([self.nchw, self.nchw], [self.nchw], flops=flops)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        device, (a, b) = self.opencl(target), region.exit.operands
+        *batch, rows, columns = region.outputs[0].static_shape
+        depth = a.static_shape[-1]
+        starts = np.stack([_starts(batch, v.static_shape) for v in (a, b)], -1).astype(np.int32)
+        arguments = (In(0), In(1), Out(0), Constant(device, starts), rows, depth, columns)
+        return OpenCLKernel(device, (_launch("products", arguments, columns, rows, math.prod(batch)),))
+
+
+def _starts(batch: list[int], shape: tuple[int, ...]) -> np.ndarray:
+    """Where the matrix of every entry of the batch begins in a value of this shape."""
+    own = shape[:-2]
+    numbers = np.arange(math.prod(own)).reshape(own) * (shape[-2] * shape[-1])
+    return np.broadcast_to(numbers, batch).reshape(-1)
