@@ -17,6 +17,7 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.windows import NHWC_F32, window_of
+from softneuro_core.winograd_tile import Tile
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
@@ -24,7 +25,6 @@ from softneuro_cpu_numba.epilogues import Epilogue, pitched_result
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address, packed
 from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut, lines_ahead
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
-from softneuro_cpu_numba.winograd_tile import Tile
 
 OUTPUTS = (2, 4, 6)
 """What a tile may be on a side; on a side of one tap it is one output, for nothing is saved there."""

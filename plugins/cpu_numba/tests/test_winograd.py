@@ -7,9 +7,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from harness import ROUTINES, check, graph_of, node, offers_of, random, target
-from softneuro_cpu_numba.cook_toom import transform
 
 from softneuro_core.builtin.reference import RegionEvaluator
+from softneuro_core.cook_toom import transform
 from softneuro_core.graph import Region
 from softneuro_core.rig import Rig
 

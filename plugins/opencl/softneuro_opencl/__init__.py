@@ -38,8 +38,20 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_opencl.products import RowsProduct, TilesProduct
     from softneuro_opencl.rows import Average, LayerNorm, Products, Softmax
     from softneuro_opencl.sliding import DepthwiseConv, Pool
+    from softneuro_opencl.winograd import Winograd
 
-    single = (RowsConv, TilesConv, DepthwiseConv, RowsProduct, TilesProduct, Products, Map, LayerNorm, Average)
+    single = (
+        RowsConv,
+        TilesConv,
+        Winograd,
+        DepthwiseConv,
+        RowsProduct,
+        TilesProduct,
+        Products,
+        Map,
+        LayerNorm,
+        Average,
+    )
     moving = (Transpose, Concat, Slice)
     pools = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
     routines: list[Routine] = []
@@ -61,9 +73,11 @@ def softneuro_adapters() -> Iterable[Adapter]:
 @hookimpl
 def softneuro_link(target: Target, calls: Sequence[Call]) -> Callable[[], None] | None:
     """Everything is enqueued, then handed to the device at once; what leaves it waits."""
-    if target.device not in _devices():
+    from softneuro_opencl.device import OpenCLDevice
+
+    if not isinstance(target.device, OpenCLDevice):
         return None
-    runs, flush = [call.run for call in calls], target.device.flush  # type: ignore[attr-defined]
+    runs, flush = [call.run for call in calls], target.device.flush
 
     def linked() -> None:
         for run in runs:

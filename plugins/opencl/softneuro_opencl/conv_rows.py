@@ -108,6 +108,7 @@ def rows_kernel(device: OpenCLDevice, conv: Convolution, pixels: int, vectors: i
         *(None if finish.residual is None else In(finish.residual), Out(0)),
         *(in_group, window.channels, in_width * window.channels, in_height * in_width * window.channels),
         *(*window.kernel, *window.dilations, *window.strides, height, columns, out_group, conv.out_channels, panels),
+        *(in_group, out_group),
         *(finish.activation.p0, finish.activation.p1),
     )
     defines = {"LANES": lanes, "PIXELS": pixels, "VECTORS": vectors, **finish.defines}
@@ -116,13 +117,36 @@ def rows_kernel(device: OpenCLDevice, conv: Convolution, pixels: int, vectors: i
     return OpenCLKernel(device, (*border.launches(), main), border.nbytes)
 
 
+def products_launch(
+    device: OpenCLDevice, factors: np.ndarray, rows: int, pixels: int, vectors: int, x: Argument, y: Argument
+) -> Launch:
+    """y[entry] = x[entry] @ factors[entry], matrices of ``rows`` rows one behind the other; ``factors`` is
+    [entry, depth, columns]."""
+    entries, depth, columns = factors.shape
+    width = vectors * device.lanes
+    panels = -(-columns // width)
+    weights = _packed(factors.transpose(0, 2, 1)[..., None], panels, width)
+    arguments = (
+        *(x, Constant(device, weights), Constant(device, np.zeros((entries, panels * width), np.float32)), None, y),
+        *(depth, depth, rows * depth, rows * depth, 1, 1, 1, 1, 1, 1, 1, rows, columns, columns, panels),
+        *(rows * depth, rows * columns, 0.0, 0.0),
+    )
+    defines = {"LANES": device.lanes, "PIXELS": pixels, "VECTORS": vectors}
+    return Launch("conv_rows.cl", "conv_rows", defines, arguments, (-(-rows // pixels), entries * panels, 1), (1, 1, 1))
+
+
 def _panels(conv: Convolution, panels: int, width: int) -> np.ndarray:
     """[group][panel][tap][channel][width], zeros behind the output channels."""
-    out_group, channels = conv.out_channels // conv.groups, conv.weights.shape[1]
-    by_group = conv.weights.reshape(conv.groups, out_group, channels, -1)
-    padded = np.zeros((conv.groups, panels * width, channels, by_group.shape[3]), np.float32)
-    padded[:, :out_group] = by_group
-    split = padded.reshape(conv.groups, panels, width, channels, -1)
+    by_group = conv.weights.reshape(conv.groups, conv.out_channels // conv.groups, conv.weights.shape[1], -1)
+    return _packed(by_group, panels, width)
+
+
+def _packed(factors: np.ndarray, panels: int, width: int) -> np.ndarray:
+    """[group][panel][tap][channel][width] of [group, column, channel, tap]."""
+    groups, columns, channels, taps = factors.shape
+    padded = np.zeros((groups, panels * width, channels, taps), np.float32)
+    padded[:, :columns] = factors
+    split = padded.reshape(groups, panels, width, channels, taps)
     return np.ascontiguousarray(split.transpose(0, 1, 4, 3, 2))
 
 

@@ -79,7 +79,7 @@ def _normalised(layer: Layer) -> int:
     """Elements normalised together."""
     shape = layer.operands[0].static_shape
     axis = int(layer.attrs.get("axis", -1))
-    return math.prod(shape[axis:] if axis < 0 else shape[axis:])
+    return math.prod(shape[axis:])
 
 
 class Average(OpenCLRoutine):
@@ -129,10 +129,11 @@ class Products(OpenCLRoutine):
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         a, b = region.exit.operands
-        if is_f32(a, b, *region.outputs) and not a.is_constant and not b.is_constant:
-            if min(len(a.static_shape), len(b.static_shape)) >= 2:
-                flops = 2.0 * math.prod(region.outputs[0].static_shape) * a.static_shape[-1]
-                yield Offer([self.nchw, self.nchw], [self.nchw], flops=flops)
+        if not is_f32(a, b, *region.outputs) or a.is_constant or b.is_constant:
+            return
+        if min(len(a.static_shape), len(b.static_shape)) >= 2:
+            flops = 2.0 * math.prod(region.outputs[0].static_shape) * a.static_shape[-1]
+            yield Offer([self.nchw, self.nchw], [self.nchw], flops=flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         device, (a, b) = self.opencl(target), region.exit.operands

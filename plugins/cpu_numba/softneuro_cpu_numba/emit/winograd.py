@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from functools import reduce
 
-from softneuro_cpu_numba.cook_toom import Matrix, Transform, small_vectors, transform
+from softneuro_core.cook_toom import Matrix, Transform, small_vectors, transform
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
 from softneuro_cpu_numba.emit.tasks import neighbours, once, room
 from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, coming, in_pieces

@@ -1,5 +1,6 @@
 /* Convolution, NHWC: PIXELS neighbours of an output row by VECTORS vectors of output channels in registers, one work
-   item alone. The input has its border around it. Weights: [group][panel][tap][channel][VECTORS * LANES]. */
+   item alone. The input has its border around it. Weights: [group][panel][tap][channel][VECTORS * LANES]; x of a group
+   begins ``group_x`` elements behind that of the one before, y ``group_y``. */
 #define WIDTH (VECTORS * LANES)
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
@@ -7,7 +8,8 @@ void conv_rows(TENSOR(const float, x), TENSOR(const float, w), TENSOR(const floa
                TENSOR(float, y), const int channels, const int pixel, const int in_row, const int in_image,
                const int taps_y, const int taps_x, const int tap_row, const int tap_pixel, const int step_y,
                const int step_x, const int height, const int width, const int out_channels, const int out_pixel,
-               const int panels, const float p0, const float p1) {
+               const int panels, const int group_x, const int group_y, const float p0,
+               const float p1) {
     BEGIN(const float, x);
     BEGIN(const float, w);
     BEGIN(const float, bias);
@@ -25,7 +27,7 @@ void conv_rows(TENSOR(const float, x), TENSOR(const float, w), TENSOR(const floa
         for (int j = 0; j < VECTORS; ++j)
             sums[i][j] = LOADV(start + j * LANES);
 
-    x += (size_t)image * in_image + (size_t)row * step_y * in_row + (size_t)first * step_x * pixel + group * channels;
+    x += (size_t)image * in_image + (size_t)row * step_y * in_row + (size_t)first * step_x * pixel + (size_t)group * group_x;
     w += (size_t)(group * panels + panel) * taps_y * taps_x * channels * WIDTH;
     for (int ty = 0; ty < taps_y; ++ty)
         for (int tx = 0; tx < taps_x; ++tx) {
@@ -46,7 +48,7 @@ void conv_rows(TENSOR(const float, x), TENSOR(const float, w), TENSOR(const floa
             }
         }
 
-    const size_t place = ((size_t)(image * height + row) * width + first) * out_pixel + group * out_channels;
+    const size_t place = ((size_t)(image * height + row) * width + first) * out_pixel + (size_t)group * group_y;
     #pragma unroll
     for (int i = 0; i < PIXELS; ++i)
         #pragma unroll

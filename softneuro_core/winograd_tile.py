@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from softneuro_core.cook_toom import Transform, filtered, phases, small_vectors, transform
 from softneuro_core.windows import Window
-from softneuro_cpu_numba.cook_toom import Transform, filtered, phases, small_vectors, transform
 
 ACCURACY = {4: 1e-5, 6: 5e-5, 8: 1e-4}
 """Largest error relative to the largest output, by the most products of one phase on a side: F(2, 3) has 4, F(4, 3) 6,
