@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
-                    "NM_NUM_THREADS")  # fmt: skip
+                    "NM_NUM_THREADS", "CL_CONFIG_CPU_TBB_NUM_WORKERS")  # fmt: skip
 OWN_VENVS = {
     "deepsparse": ("--only-binary", ":all:", "deepsparse"),
     "litert": ("torch==2.13.0", "litert-torch==0.10.0", "onnx"),

@@ -60,7 +60,7 @@ def expression_of(layer: Layer) -> Expression | None:
         if found is None:
             return None
         numbers = {"p0": _number(found.p0), "p1": _number(found.p1)}
-        words = found.text.replace("(v)", "{0}")
+        words = found.text.replace("(v)", "({0})")
         for name, number in numbers.items():
             words = words.replace(name, number)
         return Expression(words, 1, ERROR)
