@@ -60,7 +60,11 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("What the core brings: the reference, control flow, plain adapters", ("export", "builtin")),
-    ("From file to graph: import and passes", ("passes.*", "importer", "epilogue", "images")),
+    ("From file to graph: import and passes", ("passes.*", "importer", "images")),
+    (
+        "For routines of any plugin: regions read, geometry as plain numbers",
+        ("epilogue", "windows", "strides", "cook_toom", "winograd_tile"),
+    ),
     (
         "Choice: candidates, the exact tuner, the plan",
         ("tuner", "bound", "plan", "candidates", "estimate", "selection", "assembly"),

@@ -1,5 +1,5 @@
-"""SoftNeuro with every layer on the first OpenCL device; threads are those of Intel's CPU runtime, set by the environment
-(``benchmarks.processes``)."""
+"""SoftNeuro with every layer on the first OpenCL device; on a CPU as many threads as
+``benchmarks.processes`` asks Intel's runtime for."""
 
 from __future__ import annotations
 
