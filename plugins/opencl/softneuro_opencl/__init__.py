@@ -34,7 +34,7 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_opencl.conv_rows import RowsConv
     from softneuro_opencl.conv_tiles import TilesConv
     from softneuro_opencl.map import Map
-    from softneuro_opencl.movement import Concat, Reshape, Slice, Transpose
+    from softneuro_opencl.movement import Concat, Reshape, Resize, Slice, Transpose
     from softneuro_opencl.products import RowsProduct, TilesProduct
     from softneuro_opencl.rows import Average, LayerNorm, Products, Softmax
     from softneuro_opencl.sliding import DepthwiseConv, Pool
@@ -60,6 +60,7 @@ def softneuro_routines() -> Iterable[Routine]:
         routines += [Pool(device.name, operator) for operator in pools]
         routines += [Softmax(device.name, operator) for operator in ("Softmax", "LogSoftmax")]
         routines += [Reshape(device.name, operator) for operator in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")]
+        routines += [Resize(device.name, operator) for operator in ("Resize", "Upsample")]
     return routines
 
 

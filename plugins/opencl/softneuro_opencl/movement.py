@@ -10,7 +10,8 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region, Value
 from softneuro_core.passes.rewrite import static_input
-from softneuro_core.routine import EXACT, Adapter, Kernel, Offer
+from softneuro_core.resizing import resizing_of
+from softneuro_core.routine import EXACT, SUMS, Adapter, Kernel, Offer
 from softneuro_core.spec import FLOAT32, NCHW, NHWC, TensorSpec
 from softneuro_core.strides import Axis, merge
 from softneuro_core.windows import is_f32, storage_strides
@@ -154,6 +155,30 @@ def _slices(layer: Layer) -> list[range] | None:
         if step < 0 and ends[i] < -x.static_shape[axis % rank]:
             found[axis % rank] = range(x.static_shape[axis % rank])[starts[i] :: step]
     return found
+
+
+class Resize(OpenCLRoutine):
+    """Resize (opset 10 on) and Upsample of a float32 image, nearest and linear, N and C unchanged."""
+
+    def __init__(self, device: str, operator: str) -> None:
+        self.algorithm, self.pattern = operator.lower(), (operator,)
+        super().__init__(device)
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        if len(region.inputs) != 1 or not is_f32(*region.inputs, *region.outputs):
+            return
+        if (found := resizing_of(region.exit)) is not None:
+            yield Offer([self.nhwc], [self.nhwc], accuracy=EXACT if found.is_nearest else SUMS)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        device, found = self.opencl(target), resizing_of(region.exit)
+        assert found is not None
+        (n, c, h, w), (_, _, oh, ow) = found.shape, found.made
+        tables = [Constant(device, t.astype(np.int32 if t.dtype.kind == "i" else np.float32))
+                  for t in (*found.rows, *found.columns)]  # fmt: skip
+        defines = {**WORD, "AXES": 1} if found.is_nearest else {**WORD, "AXES": 1, "LINEAR": ""}
+        arguments = (In(0), Out(0), *tables, c, h, w, oh, ow)
+        return OpenCLKernel(device, (Launch(FILE, "resized", defines, arguments, (ow, n * oh), (1, 1)),))
 
 
 class ToOtherLayout(Adapter):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from softneuro_cpu_numba.resize import Resizing, resizing_of
+from softneuro_cpu_numba.resize import resize_kernel
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region
+from softneuro_core.resizing import Resizing, resizing_of
 from softneuro_core.routine import EXACT, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
 from softneuro_qint8.numbers import ONE_STEP
@@ -34,10 +35,10 @@ class QResize(Routine):
         between, resizing = found
         source, result = between.sources[0], between.result
         if _is_copy(between, resizing):
-            return resizing.kernel(NHWC, "uint8")
+            return resize_kernel(resizing, NHWC, "uint8")
         factor = source.scale / result.grid.scale
         finish = factor, result.grid.zero - source.zero * factor, float(result.low), float(result.high)
-        return resizing.kernel(NHWC, source.dtype.name, result.grid.dtype.name, finish)
+        return resize_kernel(resizing, NHWC, source.dtype.name, result.grid.dtype.name, finish)
 
 
 def _resize_of(region: Region) -> tuple[Between, Resizing] | None:

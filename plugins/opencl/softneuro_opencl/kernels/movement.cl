@@ -22,32 +22,32 @@ __kernel void moved(TENSOR(const TYPE, x), TENSOR(TYPE, y), TENSOR(const int, ta
             y[(long)i * y_step] = x[(long)i * x_step];
 }
 
-/* y[outer][position][inner] = x[outer][chosen[position]][inner]: nearest neighbours of one axis. An item makes a row of
-   ``inner`` elements. */
-__kernel void chosen(TENSOR(const TYPE, x), TENSOR(TYPE, y), TENSOR(const int, from), const int before, const int after,
-                     const int inner) {
-    BEGIN(const TYPE, x);
-    BEGIN(TYPE, y);
-    BEGIN(const int, from);
-    const long position = get_global_id(0), outer = get_global_id(1);
-    x += (outer * before + from[position]) * inner;
-    y += (outer * after + position) * inner;
-    for (int i = 0; i < inner; ++i)
-        y[i] = x[i];
-}
-
-/* y[outer][position][inner] = the mean of two rows of x, weighted: linear interpolation along one axis. */
-__kernel void interpolated(TENSOR(const float, x), TENSOR(float, y), TENSOR(const int, from), TENSOR(const float, share),
-                           const int before, const int after, const int inner) {
+/* Images resized, NHWC: an output row blends the input rows ``rows`` names twice, the second with its weight, an output
+   pixel columns likewise. An item makes an output pixel. */
+__kernel void resized(TENSOR(const float, x), TENSOR(float, y), TENSOR(const int, rows), TENSOR(const float, row_weights),
+                      TENSOR(const int, columns), TENSOR(const float, column_weights), const int channels,
+                      const int in_height, const int in_width, const int height, const int width) {
     BEGIN(const float, x);
     BEGIN(float, y);
-    BEGIN(const int, from);
-    BEGIN(const float, share);
-    const long position = get_global_id(0), outer = get_global_id(1);
-    __global const float *low = x + (outer * before + from[2 * position]) * inner;
-    __global const float *high = x + (outer * before + from[2 * position + 1]) * inner;
-    const float part = share[position];
-    y += (outer * after + position) * inner;
-    for (int i = 0; i < inner; ++i)
-        y[i] = MAD(part, high[i] - low[i], low[i]);
+    BEGIN(const int, rows);
+    BEGIN(const float, row_weights);
+    BEGIN(const int, columns);
+    BEGIN(const float, column_weights);
+    const int column = get_global_id(0), image = get_global_id(1) / height, row = get_global_id(1) % height;
+    x += (size_t)image * in_height * in_width * channels;
+    y += (get_global_id(1) * width + column) * channels;
+    const int left = columns[2 * column] * channels, right = columns[2 * column + 1] * channels;
+    __global const float *top = x + (size_t)rows[2 * row] * in_width * channels;
+#ifdef LINEAR
+    __global const float *bottom = x + (size_t)rows[2 * row + 1] * in_width * channels;
+    const float u = column_weights[column], v = row_weights[row];
+    for (int c = 0; c < channels; ++c) {
+        const float upper = top[left + c] + (top[right + c] - top[left + c]) * u;
+        const float lower = bottom[left + c] + (bottom[right + c] - bottom[left + c]) * u;
+        y[c] = upper + (lower - upper) * v;
+    }
+#else
+    for (int c = 0; c < channels; ++c)
+        y[c] = top[left + c];
+#endif
 }
