@@ -1,4 +1,4 @@
-"""What Resize and Upsample do to an image, nearest and linear, with any coordinate mode but cropping: tables of taps."""
+"""What Resize and Upsample do to an image, nearest and linear, in any coordinate mode but cropping: tables of taps."""
 
 from __future__ import annotations
 

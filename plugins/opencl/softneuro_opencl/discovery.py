@@ -14,6 +14,8 @@ from softneuro_opencl.vendors import register
 
 DEVICES = "SOFTNEURO_OPENCL_DEVICES"
 """Environment variable: which devices to offer, by number or a part of the name (``0,nvidia``); all if not set."""
+INTERPRETERS = ("oclgrind",)
+"""Offered only where named: they check kernels, a thousand times slower than anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def _wanted(found: Sequence[Found]) -> list[Found]:
     """Those named, in the order named; raises :class:`InputError` for a word that names none."""
     words = [word.strip() for word in os.environ.get(DEVICES, "").split(",") if word.strip()]
     if not words:
-        return list(found)
+        return [one for one in found if not any(map(one.is_named, INTERPRETERS))]
     chosen: dict[int, Found] = {}
     for word in words:
         named = [one for one in found if one.is_named(word)]

@@ -31,7 +31,7 @@ def test_kernels_touch_only_what_is_theirs(tmp_path: Path) -> None:
         "OCLGRIND_DATA_RACES": "1",
         "OCLGRIND_UNINITIALIZED": "1",
         "SOFTNEURO_CACHE_DIR": str(tmp_path),
-        "SOFTNEURO_OPENCL_DEVICES": "",
+        "SOFTNEURO_OPENCL_DEVICES": "oclgrind",
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     command = [sys.executable, str(Path(__file__).with_name("under_oclgrind.py"))]
