@@ -56,7 +56,7 @@ $(VENV)/.stamp-test: $(RECIPES) | $(VENV)/.stamp-python
 	$(SAY) 'installing the core, all plugins and the test tools (about two minutes)'
 	@$(PIP) -e '.[test,check,ilp]' $(PLUGINS:%=-e %)
 	$(SAY) 'installing an OpenCL implementation for CPUs (0.7 GB), to test the OpenCL plugin on'
-	@$(PIP) -e 'plugins/opencl[cpu]' || echo '    not to be had here; where there is no OpenCL device its tests are skipped'
+	@$(PIP) -e 'plugins/opencl[cpu,check]' || echo '    not to be had here; where there is no OpenCL device its tests are skipped'
 	$(SAY) 'installing onnxruntime: operators of com.microsoft mean what it computes'
 	@$(PIP) -e '.[oracle]' || echo '    not to be had here; tests against it will be skipped'
 	@touch $@

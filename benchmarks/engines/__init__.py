@@ -46,6 +46,7 @@ ENGINES = {
     "softneuro-bf16": "ours_bf16",
     "softneuro-mixed": "ours_mixed",
     "softneuro-int8": "ours_int8",
+    "softneuro-opencl": "ours_opencl",
     "onnxruntime": "ort",
     "onnxruntime-int8": "ort_int8",
     "openvino": "ov",

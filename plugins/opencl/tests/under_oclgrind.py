@@ -3,10 +3,12 @@ a few of the kit's smallest cases. What a kernel does wrong the interpreter writ
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import numpy as np
 import softneuro_opencl
+from softneuro_opencl import programs
 
 import softneuro_core as sn
 from softneuro_core.catalog import Catalog
@@ -62,5 +64,17 @@ def run(catalog: Catalog, routine: Routine, case: Case, region: Region, offer: O
     assert all(np.asarray(made).size for made in rig.outputs())
 
 
+def wrong() -> None:
+    """A row too many: read and written behind the end."""
+    import pyopencl as cl
+
+    (device,) = softneuro_opencl.softneuro_devices()
+    kernel = programs.kernel(device, "rows.cl", "softmax", {})
+    x, y = device.constant(np.ones(8, np.float32)), device.alloc(32)
+    kernel.set_args(x, np.uint64(0), y, np.uint64(0), np.int32(4))
+    cl.enqueue_nd_range_kernel(device.queue, kernel, (3,), (1,))
+    device.synchronize()
+
+
 if __name__ == "__main__":
-    main()
+    wrong() if sys.argv[1:] == ["wrong"] else main()
