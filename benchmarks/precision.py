@@ -45,11 +45,15 @@ ANY = Precision(
     ("onnxruntime-int8", "openvino-bf16", "openvino-int8", "openvino-int8-bf16", "litert-int8"),
     least_cosine=0.99,
 )
-PRECISIONS = {precision.name: precision for precision in (FLOAT32, BFLOAT16, ANY)}
+OPENCL = Precision("opencl", "softneuro-opencl", ("onnxruntime",), most_error=1e-3)
+"""float32 with every layer of ours on the first OpenCL device."""
+PRECISIONS = {precision.name: precision for precision in (FLOAT32, BFLOAT16, ANY, OPENCL)}
 
 
 def class_of(engine: str, asked: Precision) -> Precision:
-    """The class an engine plays in: where any precision is asked for that one, else that of its name."""
+    """The class an engine plays in: where any precision or OpenCL is asked for that one, else that of its name."""
+    if asked is OPENCL:
+        return OPENCL
     if asked is ANY or {"int8", "mixed"} & set(engine.split("-")):
         return ANY
     return BFLOAT16 if engine.endswith("-bf16") else FLOAT32
