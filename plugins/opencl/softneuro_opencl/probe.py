@@ -11,7 +11,8 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -28,19 +29,24 @@ __kernel void doubled(__global const float *x, __global float *y) {
 """
 HALF = "#pragma OPENCL EXTENSION cl_khr_fp16 : enable\n__kernel void h(__global half *x) { x[0] = x[0] * x[0]; }"
 COUNT = 1000
+TRIES, ROW = 50, 10
+"""How often the start of a run is timed, and kernels of the longer of two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """``reason`` is empty for a device that works; ``half``: whether it computes in float16."""
+    """``reason`` is empty for a device that works; ``half``: whether it computes in float16; ``segment_us``: what
+    starting a run of kernels and waiting for it takes beside the kernels."""
 
     reason: str = ""
     half: bool = False
+    segment_us: float = 0.0
 
 
 def verdict_of(platform: int, device: int, identity: str) -> Verdict:
     """What the device of these numbers can do; asked once for each ``identity`` (its name, its driver's version)."""
-    name = hashlib.sha256(f"{identity}\n{SOURCE}\n{HALF}".encode()).hexdigest()[:24]
+    asked = (identity, SOURCE, HALF, *(field.name for field in fields(Verdict)))
+    name = hashlib.sha256("\n".join(asked).encode()).hexdigest()[:24]
     file = cache_folder() / "opencl" / f"probe-{name}.json"
     try:
         return Verdict(**json.loads(file.read_text(encoding="utf-8")))
@@ -86,13 +92,34 @@ def tried(platform: int, device: int) -> Verdict:
         y = np.empty_like(x)
         source = cl.Buffer(context, cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR, hostbuf=x)
         made = cl.Buffer(context, cl.mem_flags.WRITE_ONLY, y.nbytes)
-        cl.Program(context, SOURCE).build().doubled(queue, x.shape, None, source, made)
+        kernel = cl.Kernel(cl.Program(context, SOURCE).build(), "doubled")
+        kernel.set_args(source, made)
+        cl.enqueue_nd_range_kernel(queue, kernel, x.shape, None)
         cl.enqueue_copy(queue, y, made)
+        segment_us = _segment_us(queue, kernel)
     except Exception as error:
         return Verdict(_one_line(error))
     if not np.array_equal(y, 2 * x):
         return Verdict("it computes 2 * x wrongly")
-    return Verdict(half=_builds(context, HALF))
+    return Verdict(half=_builds(context, HALF), segment_us=segment_us)
+
+
+def _segment_us(queue: Any, kernel: Any) -> float:
+    """Of a run of one kernel and of a run of ``ROW``, what they have in common."""
+    import pyopencl as cl
+
+    def fastest(count: int) -> float:
+        best = float("inf")
+        for _ in range(TRIES):
+            start = time.perf_counter()
+            for _ in range(count):
+                cl.enqueue_nd_range_kernel(queue, kernel, (1,), None)
+            queue.finish()
+            best = min(best, time.perf_counter() - start)
+        return best * 1e6
+
+    one, row = fastest(1), fastest(ROW)
+    return round(max(0.0, one - (row - one) / (ROW - 1)), 2)
 
 
 def _builds(context: Any, source: str) -> bool:

@@ -107,7 +107,7 @@ def test_what_does_not_compute_is_not_offered(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_device_is_tried_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = probe.verdict_of(0, 0, "this device")
-    assert first == Verdict("", first.half)
+    assert not first.reason and first.segment_us >= 0
     monkeypatch.setattr(probe, "_asked", lambda *_: pytest.fail("asked again"))
     assert probe.verdict_of(0, 0, "this device") == first
 
