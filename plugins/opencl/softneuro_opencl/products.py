@@ -76,7 +76,7 @@ class RowsProduct(OpenCLRoutine):
         product = product_of(region)
         if product is not None:
             ends = [self.nchw] * len(region.inputs), [self.nchw]
-            for pixels, vectors in tiles_for(product):
+            for pixels, vectors in tiles_for(product, self.opencl(target).lanes):
                 yield Offer(*ends, {"pixels": pixels, "vectors": vectors}, flops=product.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:

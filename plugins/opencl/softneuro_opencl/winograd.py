@@ -24,8 +24,8 @@ OUTPUTS = (2, 4)
 SAVING = 0.9
 """A larger tile is offered if it needs at most this share of the products of the one before (the first: of all)."""
 FILE = "winograd.cl"
-PIXELS, VECTORS = (8, 6, 4, 2, 1), 2
-"""Of the products, tiles being their pixels."""
+PRODUCTS = ((14, 2), (8, 2), (7, 2), (6, 4), (4, 4), (2, 4), (1, 4))
+"""(pixels, vectors) of the products, tiles being their pixels: the first that computes the fewest."""
 
 
 class Winograd(OpenCLRoutine):
@@ -75,8 +75,9 @@ def _kernel(device: OpenCLDevice, conv: Convolution, tile: Tile) -> OpenCLKernel
     )
     taps = np.ascontiguousarray(conv.weights.reshape(out_channels, channels, -1).transpose(2, 1, 0))
     filters = tile.filters(taps)  # [position, channel, output channel]
-    pixels = next(n for n in PIXELS if n <= tiles)
-    products = products_launch(device, filters, tiles, pixels, VECTORS, Scratch(), Scratch(data_floats))
+    fitting = [(pixels, vectors) for pixels, vectors in PRODUCTS if pixels <= tiles]
+    pixels, vectors = min(fitting, key=lambda tile: -(-tiles // tile[0]) * tile[0])
+    products = products_launch(device, filters, tiles, pixels, vectors, Scratch(), Scratch(data_floats))
     arguments: tuple[Argument, ...] = (
         *(Scratch(data_floats), Constant(device, finish.bias)),
         *(None if finish.residual is None else In(finish.residual), Out(0)),
