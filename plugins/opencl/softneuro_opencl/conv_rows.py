@@ -20,9 +20,10 @@ from softneuro_opencl.routine import OpenCLRoutine
 TILES = ((14, 2), (6, 4), (8, 2), (7, 2), (14, 1), (4, 4), (4, 2), (2, 4), (1, 4))
 """(pixels, vectors), those with most sums first: at most 28, and the weights of one step, in 32 registers."""
 MOST_TILES, WASTE = 3, 1.15
-"""Offered of one convolution, and what they may compute of what the thriftiest computes. Intel's runtime on a core of 96
-GFLOP/s (Sapphire Rapids, disturbed): 256 to 64 channels at 56x56 1,043 us in tiles of 6 by 4, 1,697 of 7 by 2; 3x3, 64
-to 64, 2,655 of 14 by 2, 3,025 of 6 by 4, 3,144 of 7 by 2. Sizes as constants of the program gained nothing that showed."""
+"""Offered of one convolution, and what they may compute of what the thriftiest computes. On a core of 96 GFLOP/s by
+Intel's runtime (Sapphire Rapids, disturbed): 256 to 64 channels at 56x56 1,043 us in tiles of 6 by 4, 1,697 of 7 by 2;
+3x3, 64 to 64, 2,655 of 14 by 2, 3,025 of 6 by 4, 3,144 of 7 by 2. Sizes as constants of the program gained nothing
+that showed."""
 
 
 class RowsConv(OpenCLRoutine):
