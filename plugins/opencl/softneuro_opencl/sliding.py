@@ -12,7 +12,7 @@ from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import EXACT, SUMS, Kernel, Offer
 from softneuro_core.windows import Window, is_f32, text, window_of
 from softneuro_opencl.convolutions import convolution_of
-from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
+from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, grouped
 from softneuro_opencl.routine import OpenCLRoutine
 
 FILE = "windows.cl"
@@ -26,10 +26,16 @@ def _vector(channels: int, lanes: int) -> int:
 
 
 def _launch(
-    name: str, window: Window, lanes: int, pixels: int, defines: dict[str, object], arguments: tuple[Argument, ...]
+    name: str,
+    window: Window,
+    lanes: int,
+    pixels: int,
+    defines: dict[str, object],
+    arguments: tuple[Argument, ...],
+    most: int,
 ) -> Launch:
     work = (-(-window.channels // lanes), -(-window.out[1] // pixels), window.batch * window.out[0])
-    return Launch(FILE, name, {"LANES": lanes, "PIXELS": pixels, **defines}, arguments, work, (1, 1, 1))
+    return Launch(FILE, name, {"LANES": lanes, "PIXELS": pixels, **defines}, arguments, work, grouped(work, most))
 
 
 def _geometry(window: Window) -> tuple[int, ...]:
@@ -67,7 +73,9 @@ class DepthwiseConv(OpenCLRoutine):
             *(None if finish.residual is None else In(finish.residual), Out(0)),
             *(*_geometry(window), finish.activation.p0, finish.activation.p1),
         )
-        launch = _launch("depthwise", window, lanes, int(offer.params["pixels"]), dict(finish.defines), arguments)
+        launch = _launch(
+            "depthwise", window, lanes, int(offer.params["pixels"]), dict(finish.defines), arguments, device.most_items
+        )
         return OpenCLKernel(device, (launch,))
 
 
@@ -97,7 +105,7 @@ class Pool(OpenCLRoutine):
         if region.exit.attrs.get("count_include_pad"):
             defines["COUNT_PAD"] = ""
         arguments = (In(0), Out(0), *_geometry(window), *window.pads[2:])
-        return OpenCLKernel(device, (_launch("pooled", window, lanes, 1, defines, arguments),))
+        return OpenCLKernel(device, (_launch("pooled", window, lanes, 1, defines, arguments, device.most_items),))
 
     def _window(self, region: Region) -> Window | None:
         layer = region.exit

@@ -17,7 +17,7 @@ from softneuro_core.winograd_tile import Tile
 from softneuro_opencl.conv_rows import products_launch
 from softneuro_opencl.convolutions import Convolution, convolution_of
 from softneuro_opencl.device import OpenCLDevice
-from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, Scratch
+from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, Scratch, grouped
 from softneuro_opencl.routine import OpenCLRoutine
 
 OUTPUTS = (2, 4)
@@ -71,7 +71,7 @@ def _kernel(device: OpenCLDevice, conv: Convolution, tile: Tile) -> OpenCLKernel
     forward = Launch(
         *(FILE, "forward", defines),
         (In(0), Scratch(), channels, *window.size, *window.pads[:2], *grid),
-        *((-(-channels // lanes), tiles), (1, 1)),
+        *_over(device, -(-channels // lanes), tiles),
     )
     taps = np.ascontiguousarray(conv.weights.reshape(out_channels, channels, -1).transpose(2, 1, 0))
     filters = tile.filters(taps)  # [position, channel, output channel]
@@ -85,9 +85,14 @@ def _kernel(device: OpenCLDevice, conv: Convolution, tile: Tile) -> OpenCLKernel
     )
     backward = Launch(
         *(FILE, "backward", {**defines, **finish.defines}, arguments),
-        *((-(-out_channels // lanes), tiles), (1, 1)),
+        *_over(device, -(-out_channels // lanes), tiles),
     )
     return OpenCLKernel(device, (forward, products, backward), 4 * (data_floats + sums_floats))
+
+
+def _over(device: OpenCLDevice, vectors: int, tiles: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Items and groups of a transform."""
+    return (vectors, tiles), grouped((vectors, tiles), device.most_items)
 
 
 def _matrices(tile: Tile) -> dict[str, object]:

@@ -8,6 +8,25 @@
     x += (size_t)image * in_height * in_width * channels + channel;                                                   \
     y += ((size_t)(image * height + row) * width + first) * channels + channel
 
+/* Adds the products of all taps to ``sums``; ``inside`` says whether column xx is one of the image: with a constant
+   nothing is asked for every pixel. */
+#define SUM_TAPS(inside)                                                                                              \
+    for (int ty = 0; ty < taps_y; ++ty) {                                                                             \
+        const int yy = y0 + ty * tap_row;                                                                             \
+        if (yy < 0 || yy >= in_height)                                                                                \
+            continue;                                                                                                 \
+        __global const float *line = x + (long)yy * in_width * channels;                                              \
+        for (int tx = 0; tx < taps_x; ++tx) {                                                                         \
+            const floatv factor = LOADV(w + (ty * taps_x + tx) * channels + channel);                                 \
+            _Pragma("unroll")                                                                                         \
+            for (int i = 0; i < PIXELS; ++i) {                                                                        \
+                const int xx = x0 + i * step_x + tx * tap_pixel;                                                      \
+                if (inside)                                                                                           \
+                    sums[i] = MAD(LOADV(line + (long)xx * channels), factor, sums[i]);                                \
+            }                                                                                                         \
+        }                                                                                                             \
+    }
+
 __kernel void depthwise(TENSOR(const float, x), TENSOR(const float, w), TENSOR(const float, bias),
                         TENSOR(const float, residual), TENSOR(float, y), const int channels, const int in_height,
                         const int in_width, const int top, const int left, const int taps_y, const int taps_x,
@@ -25,22 +44,10 @@ __kernel void depthwise(TENSOR(const float, x), TENSOR(const float, w), TENSOR(c
     for (int i = 0; i < PIXELS; ++i)
         sums[i] = start;
     const int last_x = x0 + (PIXELS - 1) * step_x + (taps_x - 1) * tap_pixel;
-    const int inside = x0 >= 0 && last_x < in_width;
-    for (int ty = 0; ty < taps_y; ++ty) {
-        const int yy = y0 + ty * tap_row;
-        if (yy < 0 || yy >= in_height)
-            continue;
-        __global const float *line = x + (long)yy * in_width * channels;
-        for (int tx = 0; tx < taps_x; ++tx) {
-            const floatv factor = LOADV(w + (ty * taps_x + tx) * channels + channel);
-            #pragma unroll
-            for (int i = 0; i < PIXELS; ++i) {
-                const int xx = x0 + i * step_x + tx * tap_pixel;
-                if (inside || (xx >= 0 && xx < in_width))
-                    sums[i] = MAD(LOADV(line + (long)xx * channels), factor, sums[i]);
-            }
-        }
-    }
+    if (x0 >= 0 && last_x < in_width)
+        SUM_TAPS(1)
+    else
+        SUM_TAPS(xx >= 0 && xx < in_width)
     #pragma unroll
     for (int i = 0; i < PIXELS; ++i) {
         floatv v = sums[i];
