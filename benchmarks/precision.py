@@ -52,9 +52,9 @@ PRECISIONS = {precision.name: precision for precision in (FLOAT32, BFLOAT16, ANY
 
 def class_of(engine: str, asked: Precision) -> Precision:
     """The class an engine plays in: where any precision or OpenCL is asked for that one, else that of its name."""
-    if asked is OPENCL:
-        return OPENCL
-    if asked is ANY or {"int8", "mixed"} & set(engine.split("-")):
+    if asked in (ANY, OPENCL):
+        return asked
+    if {"int8", "mixed"} & set(engine.split("-")):
         return ANY
     return BFLOAT16 if engine.endswith("-bf16") else FLOAT32
 

@@ -36,6 +36,7 @@ class SoftNeuro:
     name: str = "softneuro"
     version: str = sn.__version__
     allow: tuple[str, ...] = ()
+    force: tuple[str, ...] = ()
 
     def prepare(self, model: Path, feeds: Arrays, threads: int, folder: Path) -> dict[str, Any]:
         """Tunes twice: first with whatever the cost database holds (nothing, if the caller gave it a fresh cache
@@ -60,7 +61,7 @@ class SoftNeuro:
 
     def _tune(self, graph: sn.Graph, feeds: Arrays, threads: int) -> tuple[sn.Plan, float]:
         start = time.perf_counter()
-        plan = sn.tune(graph, threads=threads, allow=self.allow, sample=feeds, progress=Silent())
+        plan = sn.tune(graph, threads=threads, allow=self.allow, force=self.force, sample=feeds, progress=Silent())
         return plan, time.perf_counter() - start
 
 

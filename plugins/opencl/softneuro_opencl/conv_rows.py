@@ -11,8 +11,9 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer
+from softneuro_core.spec import NHWC
 from softneuro_core.windows import Window
-from softneuro_opencl.convolutions import Convolution, convolution_of
+from softneuro_opencl.convolutions import Convolution, dense_convolution_of
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, Scratch
 from softneuro_opencl.routine import OpenCLRoutine
@@ -22,28 +23,31 @@ TILES = ((14, 2), (6, 4), (8, 2), (7, 2), (14, 1), (4, 4), (4, 2), (2, 4), (1, 4
 MOST_TILES, WASTE = 3, 1.15
 """Offered of one convolution, and what they may compute of what the thriftiest computes. On a core of 96 GFLOP/s by
 Intel's runtime (Sapphire Rapids, disturbed): 256 to 64 channels at 56x56 1,043 us in tiles of 6 by 4, 1,697 of 7 by 2;
-3x3, 64 to 64, 2,655 of 14 by 2, 3,025 of 6 by 4, 3,144 of 7 by 2. Sizes as constants of the program gained nothing
-that showed."""
+3x3, 64 to 64, 2,655 of 14 by 2, 3,025 of 6 by 4, 3,144 of 7 by 2. (By a script
+that is not kept.) With sizes as constants of the program Intel's compiler crashed on 3x3."""
 
 
 class RowsConv(OpenCLRoutine):
     """Conv [+ Add] [+ activation], float32, any stride, dilation, padding and groups, 1-D and 2-D."""
 
-    algorithm = "conv_rows"
+    algorithm, mains, layout = "conv_rows", ("Conv",), NHWC
+
+    def read(self, region: Region) -> Convolution | None:
+        """What the region asks for, None where it is not this routine's."""
+        return dense_convolution_of(region)
 
     def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
-        return epilogue_regions(graph, exit, ("Conv",))
+        return epilogue_regions(graph, exit, self.mains)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        conv = convolution_of(region)
-        if conv is None or conv.is_depthwise:
-            return
-        ends = [self.nhwc] * len(region.inputs), [self.nhwc]
-        for pixels, vectors in tiles_for(conv, self.opencl(target).lanes):
-            yield Offer(*ends, {"pixels": pixels, "vectors": vectors}, flops=conv.flops)
+        conv, spec = self.read(region), self.stored(self.layout)
+        if conv is not None:
+            for pixels, vectors in tiles_for(conv, self.opencl(target).lanes):
+                params = {"pixels": pixels, "vectors": vectors}
+                yield Offer([spec] * len(region.inputs), [spec], params, flops=conv.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        conv = convolution_of(region)
+        conv = self.read(region)
         assert conv is not None
         return rows_kernel(self.opencl(target), conv, int(offer.params["pixels"]), int(offer.params["vectors"]))
 
@@ -103,13 +107,13 @@ _ANY = {"LANES": 1, "PIXELS": 1, "VECTORS": 1}
 
 def rows_kernel(device: OpenCLDevice, conv: Convolution, pixels: int, vectors: int) -> OpenCLKernel:
     """The prepared step; packs the weights."""
-    window, border = _flat(conv.window), _Border(conv.window)
+    window = _flat(conv.window)
+    border = _Border(window)
     lanes = device.lanes
     width, (height, columns) = vectors * lanes, window.out
     in_group, out_group = window.channels // conv.groups, conv.out_channels // conv.groups
     panels = -(-out_group // width)
-    in_width = border.size[1] if not conv.window.is_pointwise else window.size[1]
-    in_height = border.size[0] if not conv.window.is_pointwise else window.size[0]
+    in_height, in_width = border.size
     finish = conv.finish
     arguments: tuple[Argument, ...] = (
         *(Scratch() if border.is_needed else In(0), Constant(device, _panels(conv, panels, width))),

@@ -7,33 +7,29 @@ from collections.abc import Iterable
 import numpy as np
 
 from softneuro_core.device import Target
-from softneuro_core.epilogue import epilogue_regions
-from softneuro_core.graph import Graph, Layer, Region
+from softneuro_core.graph import Region
 from softneuro_core.routine import Kernel, Offer
-from softneuro_opencl.convolutions import Convolution, convolution_of
+from softneuro_opencl.conv_rows import RowsConv
+from softneuro_opencl.convolutions import Convolution
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
-from softneuro_opencl.routine import OpenCLRoutine
 
 SIDE, TILE = 16, 64
 """Items of a work group on a side, and what they make of pixels and of output channels."""
 
 
-class TilesConv(OpenCLRoutine):
-    """Conv [+ Add] [+ activation], float32, any stride, dilation, padding and groups, 1-D and 2-D."""
+class TilesConv(RowsConv):
+    """What :class:`RowsConv` computes, by tiles in local memory."""
 
     algorithm = "conv_tiles"
 
-    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
-        return epilogue_regions(graph, exit, ("Conv",))
-
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        conv = convolution_of(region)
-        if conv is not None and not conv.is_depthwise and self.opencl(target).most_items >= SIDE * SIDE:
-            yield Offer([self.nhwc] * len(region.inputs), [self.nhwc], flops=conv.flops)
+        conv, spec = self.read(region), self.stored(self.layout)
+        if conv is not None and self.opencl(target).most_items >= SIDE * SIDE:
+            yield Offer([spec] * len(region.inputs), [spec], flops=conv.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        conv = convolution_of(region)
+        conv = self.read(region)
         assert conv is not None
         return tiles_kernel(self.opencl(target), conv)
 

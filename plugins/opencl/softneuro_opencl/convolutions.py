@@ -79,3 +79,9 @@ def convolution_of(region: Region) -> Convolution | None:
         return None
     weights = w.data.reshape(*w.static_shape[:2], *window.kernel)
     return Convolution(window, int(conv.attrs.get("group", 1)), weights, finish)
+
+
+def dense_convolution_of(region: Region) -> Convolution | None:
+    """The same, but for depthwise ones."""
+    conv = convolution_of(region)
+    return None if conv is None or conv.is_depthwise else conv

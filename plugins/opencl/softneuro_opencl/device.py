@@ -18,7 +18,7 @@ class OpenCLDevice(Device):
     """
 
     def __init__(self, name: str, handle: Any, half: bool = False, segment_us: float = 0.0) -> None:
-        self.name, self.handle, self.half, self.segment_us = name, handle, half, segment_us
+        self.name, self.handle, self.segment_us = name, handle, segment_us
         self.alignment = max(64, handle.mem_base_addr_align // 8)
         self.isa = "fp16" if half else ""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from softneuro_core.epilogue import ACTIVATIONS
 from softneuro_core.graph import Layer
 from softneuro_core.spec import FLOAT32
 from softneuro_opencl.activations import activation_of
@@ -36,14 +37,13 @@ EXACT_ONES = frozenset(("Floor", "Ceil", "Round", "Neg", "Abs", "Identity"))
 ERRORS = {"Softplus": 1e-5}
 ERROR = 2e-6
 """Division and functions of OpenCL's full profile are within 4 units in the last place, most within 2 to 3."""
-ACTIVATIONS = frozenset("Relu Clip LeakyRelu PRelu Sigmoid HardSigmoid HardSwish Swish Tanh Gelu".split())  # noqa: SIM905
 CHOOSING = frozenset(("Max", "Min"))
 ELEMENTWISE = frozenset((*TEXTS, *ACTIVATIONS, *CHOOSING, "Pow"))
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """One layer's meaning: the text, how many leading inputs it reads, the numbers it holds, its relative error."""
+    """One layer's meaning: the text, how many leading inputs it reads, its relative error."""
 
     text: str
     reads: int
@@ -80,18 +80,17 @@ def _number(value: float) -> str:
     number = np.float32(value)
     if np.isinf(number):
         return "INFINITY" if number > 0 else "(-INFINITY)"
-    return f"({float(number)!r}f)" if "." in repr(float(number)) or "e" in repr(float(number)) else f"({number}.0f)"
+    return f"({float(number)!r}f)"
 
 
 def _chosen(layer: Layer) -> Expression:
-    sign = ">" if layer.type == "Max" else "<"
-    words = "{0}"
+    name, words = "larger" if layer.type == "Max" else "smaller", "{0}"
     for i in range(1, len(layer.inputs)):
-        words = f"larger({words}, {{{i}}})" if sign == ">" else f"smaller({words}, {{{i}}})"
+        words = f"{name}({words}, {{{i}}})"
     return Expression(words, len(layer.inputs), 0.0)
 
 
-def _power(layer: Layer) -> Expression | None:
+def _power(layer: Layer) -> Expression:
     exponent = layer.inputs[1]
     data = None if exponent is None else exponent.data
     if data is None or data.size != 1:

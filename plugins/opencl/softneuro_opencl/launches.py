@@ -61,7 +61,7 @@ class Launch:
 def grouped(work: tuple[int, ...], most: int) -> tuple[int, ...]:
     """The largest work group of independent items that divides the first two axes. Starting a group takes time: 144
     channels at 56x56, depthwise, 908 us in groups of one item, 585 of all channels, 552 of whole rows (Intel's runtime,
-    one core of Sapphire Rapids)."""
+    one core of Sapphire Rapids; by a script that is not kept)."""
     group = []
     for count in work[:2]:
         group.append(max(n for n in range(1, min(count, most) + 1) if count % n == 0))

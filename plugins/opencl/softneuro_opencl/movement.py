@@ -20,7 +20,7 @@ from softneuro_opencl.launches import Constant, In, Launch, OpenCLKernel, Out
 from softneuro_opencl.routine import OpenCLRoutine
 
 FILE = "movement.cl"
-CHUNK, GROUP = 4096, 1
+CHUNK = 4096
 """Elements of an item."""
 WORD = {"TYPE": "uint"}
 """float32 as it lies."""
@@ -43,7 +43,7 @@ def moved(
     work = (-(-inner.size // CHUNK), math.prod(a.size for a in outer))
     if 0 in sizes:
         work = (0, 0)
-    return Launch(FILE, "moved", {**WORD, "AXES": len(outer)}, (*arguments, *inner.steps, CHUNK), work, (GROUP, 1))
+    return Launch(FILE, "moved", {**WORD, "AXES": len(outer)}, (*arguments, *inner.steps, CHUNK), work, (1, 1))
 
 
 def _dense(shape: Sequence[int]) -> list[int]:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import numpy as np
 
-from softneuro_core.device import Target
-from softneuro_core.epilogue import epilogue_regions
-from softneuro_core.graph import Graph, Layer, Region, Value
-from softneuro_core.routine import Kernel, Offer
+from softneuro_core.graph import Layer, Region, Value
+from softneuro_core.spec import NCHW
 from softneuro_core.windows import as_window, is_f32
-from softneuro_opencl.conv_rows import rows_kernel, tiles_for
-from softneuro_opencl.conv_tiles import SIDE, tiles_kernel
+from softneuro_opencl.conv_rows import RowsConv
+from softneuro_opencl.conv_tiles import TilesConv
 from softneuro_opencl.convolutions import Convolution, Finish, finish_of
-from softneuro_opencl.routine import OpenCLRoutine
 
 
 def product_of(region: Region) -> Convolution | None:
@@ -64,41 +60,22 @@ def _is_row(bias: Value, columns: int) -> bool:
     return bias.data.shape[-1:] in ((columns,), (1,), ()) and bias.data.size in (1, columns)
 
 
-class RowsProduct(OpenCLRoutine):
-    """Gemm or MatMul by a constant [+ Add] [+ activation], in registers, an item alone in its group."""
+class _Product(RowsConv):
+    """Gemm or MatMul by a constant [+ Add] [+ activation]."""
+
+    mains, layout = ("Gemm", "MatMul"), NCHW
+
+    def read(self, region: Region) -> Convolution | None:
+        return product_of(region)
+
+
+class RowsProduct(_Product):
+    """In registers, an item alone in its group."""
 
     algorithm = "gemm_rows"
 
-    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
-        return epilogue_regions(graph, exit, ("Gemm", "MatMul"))
 
-    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        product = product_of(region)
-        if product is not None:
-            ends = [self.nchw] * len(region.inputs), [self.nchw]
-            for pixels, vectors in tiles_for(product, self.opencl(target).lanes):
-                yield Offer(*ends, {"pixels": pixels, "vectors": vectors}, flops=product.flops)
-
-    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        product = product_of(region)
-        assert product is not None
-        return rows_kernel(self.opencl(target), product, int(offer.params["pixels"]), int(offer.params["vectors"]))
-
-
-class TilesProduct(OpenCLRoutine):
-    """The same by tiles in local memory."""
+class TilesProduct(_Product, TilesConv):
+    """By tiles in local memory."""
 
     algorithm = "gemm_tiles"
-
-    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
-        return epilogue_regions(graph, exit, ("Gemm", "MatMul"))
-
-    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        product = product_of(region)
-        if product is not None and self.opencl(target).most_items >= SIDE * SIDE:
-            yield Offer([self.nchw] * len(region.inputs), [self.nchw], flops=product.flops)
-
-    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        product = product_of(region)
-        assert product is not None
-        return tiles_kernel(self.opencl(target), product)
