@@ -90,6 +90,11 @@ class Catalog:
         found = self.devices[device]
         return Target(found, threads, found.isa)
 
+    @property
+    def homes(self) -> dict[str, str]:
+        """In whose memory each device's tensors lie."""
+        return {name: device.home for name, device in self.devices.items()}
+
     def without(self, routines: Iterable[str] = (), devices: Iterable[str] = ()) -> Catalog:
         """This catalog less some routines or whole devices (the host stays)."""
         gone, absent = set(routines), set(devices) - {"cpu"}

@@ -6,7 +6,7 @@ import abc
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 
 from softneuro_core.errors import InputError, PluginError
 from softneuro_core.pages import fresh
+from softneuro_core.spec import TensorSpec
 
 
 @dataclass(slots=True, eq=False)
@@ -63,11 +64,15 @@ class Device(abc.ABC):
     ``segment_us`` is the fixed cost of starting a run of consecutive steps here (launch and wait, RPC);
     the tuner charges it once per run. ``supports_views`` False makes the memory plan give every slot a whole
     allocation. ``clock_name`` other than ``wall`` marks costs as simulated.
+
+    ``shares_host_memory`` True (it needs views): the host's memory is this device's too. Its tensors then lie among the
+    host's, a transfer between both moves nothing, and whatever a linked run started has ended when it returns.
     """
 
     name: str
     alignment: int = 64
     supports_views: bool = True
+    shares_host_memory: bool = False
     segment_us: float = 0.0
     clock_name: str = "wall"
     isa: str = ""
@@ -83,6 +88,15 @@ class Device(abc.ABC):
     @abc.abstractmethod
     def download(self, buffer: Buffer, array: np.ndarray) -> None:
         """Copies the buffer into a C-contiguous array in storage shape; waits for pending work first."""
+
+    def share(self, memory: np.ndarray) -> Any:
+        """What stands for bytes of the host in this device's buffers; :class:`PluginError` where it shares none."""
+        raise PluginError(f"device {self.name!r} has memory of its own")
+
+    @property
+    def home(self) -> str:
+        """The device in whose memory this one's tensors lie."""
+        return HostDevice.name if self.shares_host_memory else self.name
 
     def synchronize(self) -> None:  # noqa: B027 (a device whose run returns when it is done needs nothing here)
         """Returns when everything started on this device is done: the only fence."""
@@ -107,6 +121,12 @@ class Device(abc.ABC):
         return Buffer(self, memory, offset, tuple(shape), dtype, tuple(strides or dense_strides(shape, dtype)))
 
 
+def is_handed_over(source: TensorSpec, result: TensorSpec, homes: Mapping[str, str]) -> bool:
+    """Whether two specs are the same bytes for two devices with one memory."""
+    same = (source.dtype, source.layout) == (result.dtype, result.layout)
+    return same and source.device != result.device and homes[source.device] == homes[result.device]
+
+
 def dense_strides(shape: Sequence[int], dtype: np.dtype) -> tuple[int, ...]:
     """Row-major strides in bytes."""
     strides, step = [], np.dtype(dtype).itemsize
@@ -120,12 +140,16 @@ class HostDevice(Device):
     """The CPU and memory of this process."""
 
     name = "cpu"
+    shares_host_memory = True
 
     def __init__(self) -> None:
         self.isa = ",".join(cpu_features())
 
     def alloc(self, nbytes: int) -> np.ndarray:
         return fresh(nbytes)
+
+    def share(self, memory: np.ndarray) -> np.ndarray:
+        return memory
 
     def upload(self, buffer: Buffer, array: np.ndarray) -> None:
         np.copyto(buffer.array, array)

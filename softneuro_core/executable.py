@@ -25,7 +25,7 @@ class Executable:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._memory: dict[str, Any] = {}
+        self._shares: dict[str, Any] = {}
         self.buffers = self._allocate()
         self._calls = [self._bind(i, step) for i, step in enumerate(program.steps)]
         with side_by_side():
@@ -43,14 +43,25 @@ class Executable:
             part = program.slots.parts.get(slot)
             held = slot if part is None else part.whole
             memory, offset = places[program.slots.owner.get(held, held)]
+            memory = self._word_for(memory, slot.spec.device)
             kind, strides = slot.spec.dtype.numpy, dense_strides(held.shape, slot.spec.dtype.numpy)
             offset += 0 if part is None else part.first * strides[part.axis]
             buffers[slot] = devices[slot.spec.device].buffer(memory, offset, slot.shape, kind, strides)
         for i, step in enumerate(program.steps):
             if step.kernel.scratch:
                 memory, offset = places[i]
+                memory = self._word_for(memory, step.device)
                 buffers[i] = devices[step.device].buffer(memory, offset, (step.kernel.scratch,), np.dtype(np.uint8))
         return buffers
+
+    def _word_for(self, memory: Any, name: str) -> Any:
+        """What a device has for memory of its home: the arena all its tensors lie in, shared once."""
+        device = self.program.catalog.devices[name]
+        if device.home == name:
+            return memory
+        if name not in self._shares:
+            self._shares[name] = device.share(memory)
+        return self._shares[name]
 
     def _places(self) -> dict[Hashable, tuple[Any, int]]:
         """Owner slot or step number -> (memory, byte offset)."""

@@ -40,14 +40,17 @@ class Program:
     def slots(self) -> SlotPlan:
         """Lifetimes and in-place reuse of every stored value."""
         views = [name for name, device in self.catalog.devices.items() if device.supports_views]
-        return plan_slots(self.graph, self.steps, views)
+        return plan_slots(self.graph, self.steps, views, self.catalog.homes)
 
     @cached_property
     def arenas(self) -> dict[str, Arena]:
         """The memory plan of devices with views; others give every slot a whole allocation."""
         devices = self.catalog.devices
         mine = [life for life in self.slots.lifetimes if devices[life.device].supports_views]
-        return plan_arenas(mine, {name: d.alignment for name, d in devices.items()})
+        alignment: dict[str, int] = {}
+        for device in devices.values():
+            alignment[device.home] = max(alignment.get(device.home, 1), device.alignment)
+        return plan_arenas(mine, alignment)
 
     @property
     def activation_bytes(self) -> int:

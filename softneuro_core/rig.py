@@ -127,11 +127,14 @@ class Rig:
     def _aliased(self, source: AnyBuffer) -> Buffer:
         """Output 0 in the memory of the input it may alias."""
         value, spec = self.output_operands[0]
-        shape = spec.layout.storage_shape(value.static_shape)
-        same = isinstance(source, Buffer) and source.device is self.devices[spec.device]
+        shape, device = spec.layout.storage_shape(value.static_shape), self.devices[spec.device]
+        same = isinstance(source, Buffer) and source.device.home == device.home
         if not same or source.nbytes != spec.nbytes(value.static_shape):  # type: ignore[union-attr]
             raise InputError(f"output {value.name!r} cannot lie in the memory of input {self.alias}")
         assert isinstance(source, Buffer)
+        if source.device is not device:
+            memory = device.share(source.array.reshape(-1).view(np.uint8))
+            return device.buffer(memory, 0, shape, spec.dtype.numpy)
         dense = source.shape == shape and source.dtype == spec.dtype.numpy
         strides = source.strides if dense else None
         return source.device.buffer(source.memory, source.offset, shape, spec.dtype.numpy, strides)

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from softneuro_core.device import is_handed_over
 from softneuro_core.errors import PlanError
 from softneuro_core.graph import Graph, Value
 from softneuro_core.memory import Lifetime
 from softneuro_core.placement import Part, find_parts
-from softneuro_core.plan import Step
+from softneuro_core.plan import AdapterStep, Step
 from softneuro_core.routine import Kernel
 from softneuro_core.spec import OBJECT, TensorSpec
 
@@ -60,11 +61,14 @@ class SlotPlan:
     lifetimes: tuple[Lifetime, ...]
 
 
-def plan_slots(graph: Graph, steps: Sequence[PreparedStep], views: Collection[str]) -> SlotPlan:
+def plan_slots(
+    graph: Graph, steps: Sequence[PreparedStep], views: Collection[str], homes: Mapping[str, str]
+) -> SlotPlan:
     """Slots are born where they are written and die where they are last read; raises :class:`PlanError` for a plan
-    that reads what nobody made. ``views`` names the devices where one slot may lie inside another."""
+    that reads what nobody made. ``views`` names the devices where one slot may lie inside another, ``homes`` says in
+    whose memory a device's slots lie (``Device.home``)."""
     born, dies = _spans(graph, steps)
-    owner = _aliases(steps, dies)
+    owner = _aliases(steps, dies, homes)
     parts = find_parts(steps, dies, owner, views)
     spans: dict[Slot, tuple[int, int]] = {}
     for slot, end in dies.items():
@@ -72,8 +76,9 @@ def plan_slots(graph: Graph, steps: Sequence[PreparedStep], views: Collection[st
         root = parts[root].whole if root in parts else root
         begin, until = spans.get(root, (born[root], end))
         spans[root] = (min(begin, born[slot]), max(until, end))
-    lives = [Lifetime(s, s.spec.device, s.nbytes, a, b) for s, (a, b) in spans.items() if s.spec.dtype is not OBJECT]
-    lives += [Lifetime(i, s.device, s.kernel.scratch, i, i) for i, s in enumerate(steps) if s.kernel.scratch]
+    stored = [(slot, span) for slot, span in spans.items() if slot.spec.dtype is not OBJECT]
+    lives = [Lifetime(slot, homes[slot.spec.device], slot.nbytes, *span) for slot, span in stored]
+    lives += [Lifetime(i, homes[s.device], s.kernel.scratch, i, i) for i, s in enumerate(steps) if s.kernel.scratch]
     return SlotPlan(tuple(dies), owner, parts, tuple(lives))
 
 
@@ -96,15 +101,33 @@ def _spans(graph: Graph, steps: Sequence[PreparedStep]) -> tuple[dict[Slot, int]
     return born, dies
 
 
-def _aliases(steps: Sequence[PreparedStep], dies: Mapping[Slot, int]) -> dict[Slot, Slot]:
-    """In-place reuse: where the routine allows it and the input dies at this very step."""
+def _aliases(steps: Sequence[PreparedStep], dies: Mapping[Slot, int], homes: Mapping[str, str]) -> dict[Slot, Slot]:
+    """Slots in the memory of others: what a transfer within one memory makes, and what a routine that may writes over
+    an input nobody reads later, in this form or another that lies in the same place."""
     owner: dict[Slot, Slot] = {}
+    original: dict[Slot, Slot] = {}
+    for step in steps:
+        if is_view(step, homes):
+            (source,), (result,) = step.reads, step.writes
+            original[result] = original.get(source, source)
+    last = dict(dies)
+    for form, source in original.items():
+        last[source] = max(last[source], dies[form])
     for i, step in enumerate(steps):
-        if step.inplace is None:
-            continue
-        source, result = step.reads[step.inplace], step.writes[0]
-        if OBJECT in (source.spec.dtype, result.spec.dtype) or source.spec.device != result.spec.device:
-            continue
-        if source.nbytes == result.nbytes and dies[source] == i:
-            owner[result] = owner.get(source, source)
+        if is_view(step, homes):
+            owner[step.writes[0]] = owner.get(step.reads[0], step.reads[0])
+        elif step.inplace is not None:
+            source, result = step.reads[step.inplace], step.writes[0]
+            if OBJECT in (source.spec.dtype, result.spec.dtype) or source.spec.device != result.spec.device:
+                continue
+            if source.nbytes == result.nbytes and last[original.get(source, source)] == i:
+                owner[result] = owner.get(source, source)
     return owner
+
+
+def is_view(step: PreparedStep, homes: Mapping[str, str]) -> bool:
+    """Whether the step hands bytes as they are to another device that has the same memory."""
+    if not isinstance(step.step, AdapterStep):
+        return False
+    (source,), (result,) = (slot.spec for slot in step.reads), (slot.spec for slot in step.writes)
+    return is_handed_over(source, result, homes)

@@ -63,7 +63,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("From file to graph: import and passes", ("passes.*", "importer", "images")),
     (
         "For routines of any plugin: regions read, geometry as plain numbers",
-        ("epilogue", "windows", "strides", "resizing", "cook_toom", "winograd_tile"),
+        ("epilogue", "windows", "phases", "strides", "resizing", "cook_toom", "winograd_tile"),
     ),
     (
         "Choice: candidates, the exact tuner, the plan",

@@ -68,7 +68,8 @@ def _rounding(dtype: DType) -> float:
 
 
 class Transfer(Adapter):
-    """Between the host and any other device, dtype and layout unchanged, through the device's own copies."""
+    """Between the host and any other device, dtype and layout unchanged: by the device's own copies, or, where the
+    device shares the host's memory, by lying in the same place (``softneuro_core.slots``)."""
 
     name = "cpu/transfer"
 
@@ -81,7 +82,8 @@ class Transfer(Adapter):
 
 
 class TransferKernel:
-    """Upload or download, whichever side is the host; a download waits for the device (``Device.download``)."""
+    """Upload or download, whichever side is the host; a download waits for the device (``Device.download``). Nothing
+    where both sides are the same bytes."""
 
     scratch = 0
     constant_bytes = 0
@@ -89,6 +91,8 @@ class TransferKernel:
     def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call:
         source, target = inputs[0], outputs[0]
         assert isinstance(source, Buffer) and isinstance(target, Buffer)
+        if source.device.home == target.device.home and source.address == target.address:
+            return Call(lambda: None)
         if target.device.name == "cpu":
             array = target.array
             return Call(lambda: source.device.download(source, array))

@@ -75,6 +75,8 @@ class Case:
     slack: float = 0.0
     """The reference's own error."""
     strided: frozenset[int] = frozenset()
+    alias: int | None = None
+    """The input in whose memory output 0 lies."""
     constants_nbytes: int = 0
     """Bytes of all the constants of the network around: what passes through the caches between two runs of it."""
 
@@ -130,7 +132,14 @@ def _rig(case: Case, kernel: Kernel, effort: Effort, streams: bool) -> Rig:
     copies = 1 if streams else copies_past_cache(operands, last_level_cache_bytes(), effort.memory_bytes, effort.sets)
     device = case.target.device.name
     return Rig(
-        kernel, case.inputs, case.outputs, case.devices, routine_device=device, copies=copies, strided=case.strided
+        kernel,
+        case.inputs,
+        case.outputs,
+        case.devices,
+        routine_device=device,
+        copies=copies,
+        strided=case.strided,
+        alias=case.alias,
     )
 
 
@@ -170,7 +179,8 @@ def _sample(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[f
         for _ in range(repeats):
             run()
         rig.synchronize()
-        return max((clock.now_ns() - begin - segment_ns) / (calls * repeats), 0.5)
+        waits = repeats if case.target.device.shares_host_memory else 1
+        return max((clock.now_ns() - begin - waits * segment_ns) / (calls * repeats), 0.5)
 
     with quiet():
         first = [rig.linked(case.link, case.target, [copy]) for copy in _spread(len(rig.calls), 2)]

@@ -16,6 +16,7 @@ from softneuro_core.builtin.reference import evaluate
 from softneuro_core.candidates import resolve
 from softneuro_core.catalog import Catalog
 from softneuro_core.costs import Cost
+from softneuro_core.device import is_handed_over
 from softneuro_core.encoding import decode, encode, needs_quantising
 from softneuro_core.errors import PluginError, SoftneuroError
 from softneuro_core.graph import Graph, Region, Value
@@ -117,6 +118,7 @@ class Workbench:
             target=target,
             devices=self.catalog.devices,
             link=self.catalog.link,
+            alias=0 if is_handed_over(src, dst, self.catalog.homes) else None,
         )
 
     def _routine(self, name: str) -> Routine:

@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 
 from softneuro_core.catalog import Catalog
+from softneuro_core.device import is_handed_over
 from softneuro_core.encoding import encode
 from softneuro_core.graph import Value
 from softneuro_core.routine import Adapter
@@ -112,6 +113,7 @@ def check_adapter(catalog: Catalog, name: str, conversion: Conversion) -> Report
         other_arrays=[conversion.array(1)],
         other_wanted=_wanted(conversion, value, 1),
         accuracy=accuracy if conversion.dst.dtype.is_float else max(accuracy, 0.0),
+        inplace=0 if is_handed_over(conversion.src, conversion.dst, catalog.homes) else None,
     )
     outcome = run_checks(subject)
     found = outcome.found or list(_round_trip(catalog, adapter, conversion, subject))

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from softneuro_core.device import Target
+from softneuro_core.phases import Scatter
 from softneuro_core.spec import BFLOAT16, DType
 from softneuro_core.windows import Window
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.epilogues import Activation
 from softneuro_cpu_numba.matrix_rows import MatrixRows, padded
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, emitted_address
-from softneuro_cpu_numba.rows import RowProduct, Scatter, activation_kind
+from softneuro_cpu_numba.rows import RowProduct, activation_kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,12 +11,12 @@ from functools import cached_property
 
 import numpy as np
 
+from softneuro_core.phases import Scatter
 from softneuro_core.windows import Window
 from softneuro_cpu_numba.amx import SIDE, Tiles, room_bytes, tile_config
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.native import Argument, Pitch, aligned, packed
-from softneuro_cpu_numba.rows import Scatter
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 
 PANEL = 2 * SIDE

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from softneuro_core.device import Target
+from softneuro_core.phases import Scatter
 from softneuro_core.spec import NHWC, DType, Layout
 from softneuro_core.windows import Window, image_strides
 from softneuro_cpu_numba.band_shape import BandShape
@@ -148,17 +149,6 @@ def activation_kind(activation: Activation) -> str:
     if activation.kind == "clip" and activation.p1 == np.inf:
         return "none" if activation.p0 == -np.inf else "relu" if activation.p0 == 0.0 else "clip"
     return activation.kind
-
-
-@dataclass(frozen=True, slots=True)
-class Scatter:
-    """Where the pixels of a result lie that is not dense: pixels between images, rows and columns, and before the
-    first one."""
-
-    image: int
-    row: int
-    column: int
-    origin: int
 
 
 def result_places(scatter: Scatter | None, rows: int, columns: int) -> tuple[Argument, ...]:

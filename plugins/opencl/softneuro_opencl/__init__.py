@@ -33,10 +33,13 @@ def softneuro_devices() -> Iterable[Device]:
 def softneuro_routines() -> Iterable[Routine]:
     from softneuro_opencl.conv_rows import RowsConv
     from softneuro_opencl.conv_tiles import TilesConv
+    from softneuro_opencl.conv_transpose import RowsTransposed
+    from softneuro_opencl.indexing import Expand, Gather, Pad, Tile
     from softneuro_opencl.map import Map
-    from softneuro_opencl.movement import Concat, Reshape, Resize, Slice, Transpose
+    from softneuro_opencl.movement import Concat, Reshape, Slice, Split, Transpose
     from softneuro_opencl.products import RowsProduct, TilesProduct
-    from softneuro_opencl.rows import Average, LayerNorm, Products, Softmax
+    from softneuro_opencl.resize import Resize
+    from softneuro_opencl.rows import REDUCTIONS, LayerNorm, Products, Reduction, Softmax
     from softneuro_opencl.sliding import DepthwiseConv, Pool
     from softneuro_opencl.winograd import Winograd
 
@@ -44,15 +47,15 @@ def softneuro_routines() -> Iterable[Routine]:
         RowsConv,
         TilesConv,
         Winograd,
+        RowsTransposed,
         DepthwiseConv,
         RowsProduct,
         TilesProduct,
         Products,
         Map,
         LayerNorm,
-        Average,
     )
-    moving = (Transpose, Concat, Slice)
+    moving = (Transpose, Concat, Split, Slice, Pad, Expand, Tile, Gather)
     pools = ("MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
     routines: list[Routine] = []
     for device in _devices():
@@ -60,6 +63,7 @@ def softneuro_routines() -> Iterable[Routine]:
         routines += [Pool(device.name, operator) for operator in pools]
         routines += [Softmax(device.name, operator) for operator in ("Softmax", "LogSoftmax")]
         routines += [Reshape(device.name, operator) for operator in ("Reshape", "Flatten", "Squeeze", "Unsqueeze")]
+        routines += [Reduction(device.name, operator) for operator in REDUCTIONS]
         routines += [Resize(device.name, operator) for operator in ("Resize", "Upsample")]
     return routines
 
@@ -73,16 +77,16 @@ def softneuro_adapters() -> Iterable[Adapter]:
 
 @hookimpl
 def softneuro_link(target: Target, calls: Sequence[Call]) -> Callable[[], None] | None:
-    """Everything is enqueued, then handed to the device at once; what leaves it waits."""
+    """Everything is enqueued, then handed to the device at once (``OpenCLDevice.launch``)."""
     from softneuro_opencl.device import OpenCLDevice
 
     if not isinstance(target.device, OpenCLDevice):
         return None
-    runs, flush = [call.run for call in calls], target.device.flush
+    runs, launch = [call.run for call in calls], target.device.launch
 
     def linked() -> None:
         for run in runs:
             run()
-        flush()
+        launch()
 
     return linked

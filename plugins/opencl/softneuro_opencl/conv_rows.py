@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
+from softneuro_core.phases import Scatter
 from softneuro_core.routine import Kernel, Offer
 from softneuro_core.spec import NHWC
 from softneuro_core.windows import Window
@@ -20,6 +22,14 @@ from softneuro_opencl.routine import OpenCLRoutine
 
 TILES = ((14, 2), (6, 4), (8, 2), (7, 2), (14, 1), (4, 4), (4, 2), (2, 4), (1, 4))
 """(pixels, vectors), those with most sums first: at most 28, and the weights of one step, in 32 registers."""
+FILE = "conv_rows.cl"
+LEAST_MACS, ITEMS_EACH = 400_000, 8
+"""Of an item, if every unit of the device then has so many items. An item of one tile of few products spends its time
+on being started: 64 to 256 channels at 56x56 2,006 us in tiles of 6 by 4, 1,430 in sixteen such tiles an item; 24 to
+144, 534 and 380; 96 to 576 at 14x14, 320 and 259; where there are 1,024 products, 1,029 and 1,010 (the same runs in
+turns, one disturbed core of Sapphire Rapids, Intel's runtime; by a script that is not kept)."""
+NEAR_BYTES = 16 << 10
+"""Weights of a group that are no more stay in the first cache: an item then makes all channels of its pixels."""
 MOST_TILES, WASTE = 3, 1.15
 """Offered of one convolution, and what they may compute of what the thriftiest computes. On a core of 96 GFLOP/s by
 Intel's runtime (Sapphire Rapids, disturbed): 256 to 64 channels at 56x56 1,043 us in tiles of 6 by 4, 1,697 of 7 by 2;
@@ -74,8 +84,8 @@ def tiles_for(conv: Convolution, lanes: int) -> list[tuple[int, int]]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Border:
-    """The input with its border around it, as ``bordered`` writes it; nothing to do where there is none."""
+class Bordered:
+    """An input with zeros around it, as ``bordered`` writes it; nothing to do where there are none."""
 
     window: Window
 
@@ -92,60 +102,111 @@ class _Border:
     def nbytes(self) -> int:
         return 4 * self.window.batch * self.window.channels * self.size[0] * self.size[1] if self.is_needed else 0
 
+    @property
     def launches(self) -> tuple[Launch, ...]:
         if not self.is_needed:
             return ()
         window = self.window
         numbers = (window.channels, *window.size, *window.pads[:2], *self.size)
         work = (window.batch * self.size[0],)
-        return (Launch("conv_rows.cl", "bordered", _ANY, (In(0), Scratch(), *numbers), work, (1,)),)
+        return (Launch(FILE, "bordered", Tiling(1, 1, 1).defines, (In(0), Scratch(), *numbers), work, (1,)),)
 
 
-_ANY = {"LANES": 1, "PIXELS": 1, "VECTORS": 1}
-"""For kernels of the file that look at none of these."""
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """What an item holds at a time: ``pixels`` neighbours by ``vectors`` of ``lanes`` output channels, a panel."""
+
+    pixels: int
+    vectors: int
+    lanes: int
+
+    @property
+    def width(self) -> int:
+        return self.vectors * self.lanes
+
+    @property
+    def defines(self) -> dict[str, object]:
+        return {"LANES": self.lanes, "PIXELS": self.pixels, "VECTORS": self.vectors}
+
+    def items(self, device: OpenCLDevice, tiles: int, groups: int, panels: int, depth: int) -> Items:
+        """Over so many tiles of pixels and panels of each group, ``depth`` products a sum."""
+        span = panels if 4 * panels * self.width * depth <= NEAR_BYTES else 1
+        wanted = -(-LEAST_MACS // (self.pixels * self.width * depth * span))
+        most = tiles * groups * panels // (span * ITEMS_EACH * device.units)
+        count = max(1, min(wanted, most, tiles))
+        return Items(count, span, (-(-tiles // count), groups * panels // span, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """``count`` tiles of pixels, ``span`` panels of each by one item; ``work`` items."""
+
+    count: int
+    span: int
+    work: tuple[int, int, int]
 
 
 def rows_kernel(device: OpenCLDevice, conv: Convolution, pixels: int, vectors: int) -> OpenCLKernel:
     """The prepared step; packs the weights."""
-    window = _flat(conv.window)
-    border = _Border(window)
-    lanes = device.lanes
-    width, (height, columns) = vectors * lanes, window.out
-    in_group, out_group = window.channels // conv.groups, conv.out_channels // conv.groups
+    flat = replace(conv, window=_flat(conv.window))
+    height, columns = flat.window.out
+    border, dense = Bordered(flat.window), Scatter(height * columns, columns, 1, 0)
+    main = rows_launch(device, flat, Tiling(pixels, vectors, device.lanes), dense)
+    return OpenCLKernel(device, (*border.launches, main), border.nbytes)
+
+
+def rows_launch(device: OpenCLDevice, conv: Convolution, tiling: Tiling, places: Scatter) -> Launch:
+    """The convolution of an input that has its border, results at ``places``."""
+    window, finish, border, width = conv.window, conv.finish, Bordered(conv.window), tiling.width
+    (height, columns), channels = window.out, conv.out_channels
+    in_group, out_group = window.channels // conv.groups, channels // conv.groups
     panels = -(-out_group // width)
     in_height, in_width = border.size
-    finish = conv.finish
+    tiles = -(-columns // tiling.pixels) * window.batch * height
+    items = tiling.items(device, tiles, conv.groups, panels, in_group * window.kernel[0] * window.kernel[1])
     arguments: tuple[Argument, ...] = (
         *(Scratch() if border.is_needed else In(0), Constant(device, _panels(conv, panels, width))),
         *(Constant(device, _padded(finish.bias, conv.groups, panels * width)),),
         *(None if finish.residual is None else In(finish.residual), Out(0)),
         *(in_group, window.channels, in_width * window.channels, in_height * in_width * window.channels),
-        *(*window.kernel, *window.dilations, *window.strides, height, columns, out_group, conv.out_channels, panels),
-        *(in_group, out_group),
-        *(finish.activation.p0, finish.activation.p1),
+        *(*window.kernel, *window.dilations, *window.strides, window.batch, height, columns, out_group),
+        *(places.column * channels, places.row * channels, places.image * channels, places.origin * channels),
+        *(panels, items.count, items.span, in_group, out_group, finish.activation.p0, finish.activation.p1),
     )
-    defines = {"LANES": lanes, "PIXELS": pixels, "VECTORS": vectors, **finish.defines}
-    work = (-(-columns // pixels), conv.groups * panels, window.batch * height)
-    main = Launch("conv_rows.cl", "conv_rows", defines, arguments, work, (1, 1, 1))
-    return OpenCLKernel(device, (*border.launches(), main), border.nbytes)
+    return Launch(FILE, "conv_rows", {**tiling.defines, **finish.defines}, arguments, items.work, (1, 1, 1))
 
 
-def products_launch(
-    device: OpenCLDevice, factors: np.ndarray, rows: int, pixels: int, vectors: int, x: Argument, y: Argument
-) -> Launch:
-    """y[entry] = x[entry] @ factors[entry], matrices of ``rows`` rows one behind the other; ``factors`` is
-    [entry, depth, columns]."""
-    entries, depth, columns = factors.shape
-    width = vectors * device.lanes
-    panels = -(-columns // width)
-    weights = _packed(factors.transpose(0, 2, 1)[..., None], panels, width)
-    arguments = (
-        *(x, Constant(device, weights), Constant(device, np.zeros((entries, panels * width), np.float32)), None, y),
-        *(depth, depth, rows * depth, rows * depth, 1, 1, 1, 1, 1, 1, 1, rows, columns, columns, panels),
-        *(rows * depth, rows * columns, 0.0, 0.0),
-    )
-    defines = {"LANES": device.lanes, "PIXELS": pixels, "VECTORS": vectors}
-    return Launch("conv_rows.cl", "conv_rows", defines, arguments, (-(-rows // pixels), entries * panels, 1), (1, 1, 1))
+@dataclass(frozen=True, eq=False)
+class Factors:
+    """Constant matrices [entry, depth, columns] that matrices of rows are multiplied by, entry by entry."""
+
+    device: OpenCLDevice
+    matrices: np.ndarray
+    tiling: Tiling
+
+    @property
+    def panels(self) -> int:
+        return -(-self.matrices.shape[2] // self.tiling.width)
+
+    @cached_property
+    def packed(self) -> Constant:
+        by_column = self.matrices.transpose(0, 2, 1)[..., None]
+        return Constant(self.device, _packed(by_column, self.panels, self.tiling.width))
+
+    @cached_property
+    def nothing(self) -> Constant:
+        return Constant(self.device, np.zeros((len(self.matrices), self.panels * self.tiling.width), np.float32))
+
+    def launch(self, rows: int, x: Argument, y: Argument) -> Launch:
+        """y[entry] = x[entry] @ matrices[entry], ``rows`` rows each, one matrix behind the other."""
+        entries, depth, columns = self.matrices.shape
+        items = self.tiling.items(self.device, -(-rows // self.tiling.pixels), entries, self.panels, depth)
+        arguments = (
+            *(x, self.packed, self.nothing, None, y),
+            *(depth, depth, rows * depth, rows * depth, 1, 1, 1, 1, 1, 1, 1, 1, rows, columns, columns, 0, 0, 0),
+            *(self.panels, items.count, items.span, rows * depth, rows * columns, 0.0, 0.0),
+        )
+        return Launch(FILE, "conv_rows", self.tiling.defines, arguments, items.work, (1, 1, 1))
 
 
 def _panels(conv: Convolution, panels: int, width: int) -> np.ndarray:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from softneuro_core.device import Buffer, Device
+from softneuro_core.pages import fresh
+from softneuro_opencl.probe import Verdict
 
 
 class OpenCLDevice(Device):
@@ -17,10 +19,11 @@ class OpenCLDevice(Device):
     offset kernels are given beside it.
     """
 
-    def __init__(self, name: str, handle: Any, half: bool = False, segment_us: float = 0.0) -> None:
-        self.name, self.handle, self.segment_us = name, handle, segment_us
+    def __init__(self, name: str, handle: Any, verdict: Verdict) -> None:
+        self.name, self.handle, self.segment_us = name, handle, verdict.segment_us
         self.alignment = max(64, handle.mem_base_addr_align // 8)
-        self.isa = "fp16" if half else ""
+        self.isa = "fp16" if verdict.half else ""
+        self.shares_host_memory = verdict.shares
 
     @cached_property
     def context(self) -> Any:
@@ -35,14 +38,14 @@ class OpenCLDevice(Device):
         return cl.CommandQueue(self.context)
 
     @property
-    def shares_memory(self) -> bool:
-        """Whether its memory is the host's."""
-        return bool(self.handle.host_unified_memory)
-
-    @property
     def lanes(self) -> int:
         """float32 elements of a vector the device likes: 16, 8 or 4 on CPUs, 4 where it has none of its own."""
         return max(4, min(16, int(self.handle.native_vector_width_float)))
+
+    @property
+    def units(self) -> int:
+        """Cores, or what the device has of the kind."""
+        return max(1, int(self.handle.max_compute_units))
 
     @property
     def most_items(self) -> int:
@@ -52,8 +55,22 @@ class OpenCLDevice(Device):
     def alloc(self, nbytes: int) -> Any:
         import pyopencl as cl
 
-        flags = cl.mem_flags.READ_WRITE | (cl.mem_flags.ALLOC_HOST_PTR if self.shares_memory else 0)
-        return cl.Buffer(self.context, flags, max(1, nbytes))
+        if self.shares_host_memory:
+            return self.share(fresh(max(1, nbytes)))
+        unified = cl.mem_flags.ALLOC_HOST_PTR if self.handle.host_unified_memory else 0
+        return cl.Buffer(self.context, cl.mem_flags.READ_WRITE | unified, max(1, nbytes))
+
+    def share(self, memory: np.ndarray) -> Any:
+        import pyopencl as cl
+
+        if not self.shares_host_memory:
+            return super().share(memory)
+        return cl.Buffer(self.context, cl.mem_flags.READ_WRITE | cl.mem_flags.USE_HOST_PTR, hostbuf=memory)
+
+    def host_array(self, buffer: Buffer) -> np.ndarray:
+        if not self.shares_host_memory:
+            return super().host_array(buffer)
+        return np.ndarray(buffer.shape, buffer.dtype, buffer.memory.hostbuf, buffer.offset, buffer.strides)
 
     def constant(self, array: np.ndarray) -> Any:
         """Device memory holding a copy of an array."""
@@ -80,9 +97,12 @@ class OpenCLDevice(Device):
         if "queue" in self.__dict__:
             self.queue.finish()
 
-    def flush(self) -> None:
-        """Hands what is enqueued to the device; does not wait."""
-        self.queue.flush()
+    def launch(self) -> None:
+        """Hands what is enqueued to the device; waits where the host sees the same memory."""
+        if self.shares_host_memory:
+            self.queue.finish()
+        else:
+            self.queue.flush()
 
     def fingerprint(self) -> str:
         about = (self.handle.platform.name, self.handle.platform.version, self.handle.name, self.handle.driver_version)

@@ -81,10 +81,7 @@ def offered() -> list[OpenCLDevice]:
     if not working:
         reasons = "; ".join(f"{one.name}: {one.verdict.reason}" for one in wanted) or "there is no device"
         raise Unavailable(reasons)
-    return [
-        OpenCLDevice(f"opencl{i or ''}", one.handle, one.verdict.half, one.verdict.segment_us)
-        for i, one in enumerate(working)
-    ]
+    return [OpenCLDevice(f"opencl{i or ''}", one.handle, one.verdict) for i, one in enumerate(working)]
 
 
 def _wanted(found: Sequence[Found]) -> list[Found]:

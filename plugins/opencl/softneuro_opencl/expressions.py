@@ -1,4 +1,5 @@
-"""What elementwise operators mean, in OpenCL C over ``{0}``, ``{1}`` ...: float32 in, float32 out."""
+"""What elementwise operators mean, in OpenCL C over ``{0}``, ``{1}`` ...: float32 alone on vectors or single elements,
+other types on single elements."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from softneuro_core.epilogue import ACTIVATIONS
 from softneuro_core.graph import Layer
-from softneuro_core.spec import FLOAT32
+from softneuro_core.spec import BOOL, FLOAT32
 from softneuro_opencl.activations import activation_of
 
 TEXTS = {
@@ -38,7 +39,24 @@ ERRORS = {"Softplus": 1e-5}
 ERROR = 2e-6
 """Division and functions of OpenCL's full profile are within 4 units in the last place, most within 2 to 3."""
 CHOOSING = frozenset(("Max", "Min"))
-ELEMENTWISE = frozenset((*TEXTS, *ACTIVATIONS, *CHOOSING, "Pow"))
+SINGLE = {
+    "Equal": "({0} == {1})",
+    "Less": "({0} < {1})",
+    "LessOrEqual": "({0} <= {1})",
+    "Greater": "({0} > {1})",
+    "GreaterOrEqual": "({0} >= {1})",
+    "And": "({0} && {1})",
+    "Or": "({0} || {1})",
+    "Xor": "(!{0} != !{1})",
+    "Not": "(!{0})",
+    "Where": "({0} ? {1} : {2})",
+}
+"""Of single elements of any types."""
+WHOLE = frozenset(("Add", "Sub", "Mul", "Neg", "Identity"))
+"""Those of :data:`TEXTS` that integers have too."""
+TYPES = {"float32": "float", "int32": "int", "int64": "long", "bool": "uchar"}
+"""C's names."""
+ELEMENTWISE = frozenset((*TEXTS, *ACTIVATIONS, *CHOOSING, *SINGLE, "Pow", "Cast"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +69,14 @@ class Expression:
 
 
 def expression_of(layer: Layer) -> Expression | None:
-    """The expression of an elementwise layer of float32, None if it is none."""
+    """The expression of an elementwise layer, None if it is none."""
     values = (*layer.operands, *layer.results)
-    if layer.domain or len(layer.results) != 1 or any(v.dtype is not FLOAT32 for v in values):
+    if layer.domain or len(layer.results) != 1 or any(v.dtype.name not in TYPES for v in values):
         return None
+    if layer.type in SINGLE:
+        return Expression(SINGLE[layer.type], len(layer.inputs), 0.0)
+    if any(v.dtype is not FLOAT32 for v in values):
+        return _of_integers(layer)
     if layer.type in ACTIVATIONS:
         found = activation_of(layer)
         if found is None:
@@ -73,6 +95,16 @@ def expression_of(layer: Layer) -> Expression | None:
     words = TEXTS.get(layer.type, "")
     error = 0.0 if layer.type in EXACT_ONES else ERRORS.get(layer.type, ERROR)
     return Expression(words, len(layer.inputs), error) if words else None
+
+
+def _of_integers(layer: Layer) -> Expression | None:
+    """A layer that reads or makes something else than float32."""
+    made = layer.results[0].dtype
+    if layer.type == "Cast":
+        return Expression("({0} != 0)" if made is BOOL else f"(({TYPES[made.name]}){{0}})", 1, 0.0)
+    if layer.type in WHOLE and made is not BOOL:
+        return Expression(TEXTS[layer.type], len(layer.inputs), 0.0)
+    return None
 
 
 def _number(value: float) -> str:

@@ -28,6 +28,10 @@ class Out:
     index: int
 
 
+THE_INPUT, THE_OUTPUT = In(0), Out(0)
+"""Of a step that has one of each."""
+
+
 @dataclass(frozen=True, slots=True)
 class Scratch:
     """Stands for the step's scratch, from ``offset`` floats on."""
@@ -79,7 +83,8 @@ class OpenCLKernel:
 
     @property
     def constant_bytes(self) -> int:
-        return sum(a.nbytes for launch in self.launches for a in launch.arguments if isinstance(a, Constant))
+        shared = {a for launch in self.launches for a in launch.arguments if isinstance(a, Constant)}
+        return sum(constant.nbytes for constant in shared)
 
     def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call:
         import pyopencl as cl

@@ -1,4 +1,4 @@
-"""Elementwise layers of float32, alone or as a tree of several in one pass over memory (``kernels/map.cl``)."""
+"""Elementwise layers, alone or as a tree of several in one pass over memory (``kernels/map.cl``)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Kernel, Offer
-from softneuro_core.spec import NCHW, NHWC, Layout
+from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout
 from softneuro_core.strides import Axis, broadcast_axes
-from softneuro_opencl.expressions import ELEMENTWISE, expression_of
+from softneuro_opencl.expressions import ELEMENTWISE, SINGLE, TYPES, expression_of
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
 from softneuro_opencl.routine import OpenCLRoutine
 
@@ -24,12 +24,14 @@ LONG_CHUNK, GROUP = 4096, 64
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A region as statements over ``v0``, ``v1`` ..., the leaves in that order; the name of the last; its error."""
+    """A region as statements over ``v0``, ``v1`` ..., the leaves in that order; the name of the last; its error.
+    ``is_plain``: all is float32, and vectors will do."""
 
     statements: tuple[str, ...]
     result: str
     leaves: tuple[Value, ...]
     error: float
+    is_plain: bool
 
 
 def tree_of(region: Region) -> Tree | None:
@@ -38,6 +40,8 @@ def tree_of(region: Region) -> Tree | None:
     leaves: list[Value] = []
     statements: list[str] = []
     error = 0.0
+    is_plain = all(v.dtype is FLOAT32 for layer in region.layers for v in (*layer.operands, *layer.results))
+    is_plain = is_plain and not any(layer.type in SINGLE for layer in region.layers)
     for number, layer in enumerate(region.layers):
         if any(not v.is_static or 0 in v.static_shape for v in (*layer.operands, *layer.results)):
             return None
@@ -51,11 +55,12 @@ def tree_of(region: Region) -> Tree | None:
                 leaves.append(value)
         words = [names[v] for v in layer.inputs[: found.reads] if v is not None]
         names[layer.results[0]] = f"t{number}"
-        statements.append(f"const floatv t{number} = {found.text.format(*words)};")
+        kind = "floatv" if is_plain else TYPES[layer.results[0].dtype.name]
+        statements.append(f"const {kind} t{number} = {found.text.format(*words)};")
         error += found.error
     if len(leaves) > MOST_LEAVES or any(v not in leaves for v in region.inputs):
         return None
-    return Tree(tuple(statements), names[region.outputs[0]], tuple(leaves), error)
+    return Tree(tuple(statements), names[region.outputs[0]], tuple(leaves), error, is_plain)
 
 
 class Map(OpenCLRoutine):
@@ -77,9 +82,10 @@ class Map(OpenCLRoutine):
             return
         rank = len(region.outputs[0].static_shape)
         for layout in (NCHW, NHWC) if rank >= 3 else (NCHW,):
-            specs = [self.stored(_layout(v, rank, layout)) for v in region.inputs]
+            specs = [self.stored(_layout(v, rank, layout), v.dtype) for v in region.inputs]
+            made = self.stored(layout, region.outputs[0].dtype)
             for kind in ("long", "short"):
-                yield Offer(specs, [self.stored(layout)], {"chunk": kind}, accuracy=tree.error)
+                yield Offer(specs, [made], {"chunk": kind}, accuracy=tree.error)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         tree = tree_of(region)
@@ -91,7 +97,7 @@ class Map(OpenCLRoutine):
             result.static_shape, layout, [(v.static_shape, w) for v, w in zip(tree.leaves, layouts, strict=True)]
         )
         *outer, inner = axes or [Axis(1, (0,) * len(tree.leaves))]
-        is_dense = all(step in (0, 1) for step in inner.steps)
+        is_dense = tree.is_plain and all(step in (0, 1) for step in inner.steps)
         lanes = next(n for n in (16, 8, 4, 2, 1) if n <= min(device.lanes, inner.size)) if is_dense else 1
         sources: list[Argument] = [
             In(region.inputs.index(v)) if v.data is None else Constant(device, w.pack(v.data))
@@ -104,19 +110,21 @@ class Map(OpenCLRoutine):
         group = 1 if chunk > lanes else min(GROUP, items)
         arguments = (*sources, Out(0), Constant(device, np.array([*table, 0], np.int32)), inner.size, chunk)
         work = (-(-items // group) * group, rows)
-        defines = _defines(tree, inner, len(outer), lanes)
+        defines = _defines(tree, result, inner, len(outer), lanes)
         return OpenCLKernel(device, (Launch("map.cl", "mapped", defines, arguments, work, (group, 1)),))
 
 
-def _defines(tree: Tree, inner: Axis, axes: int, lanes: int) -> dict[str, object]:
-    numbers = range(len(tree.leaves))
-    reads = {0: "(floatv)(*a{k})", 1: "LOADV(a{k} + at)"}
-    lines = [f"const floatv v{k} = " + reads.get(inner.steps[k], "a{k}[at * {s}]") for k in numbers]
+def _defines(tree: Tree, result: Value, inner: Axis, axes: int, lanes: int) -> dict[str, object]:
+    numbers, kinds = range(len(tree.leaves)), [TYPES[v.dtype.name] for v in tree.leaves]
+    reads = {0: "(floatv)(*a{k})", 1: "LOADV(a{k} + at)"} if tree.is_plain else {0: "*a{k}"}
+    held = ["floatv" if tree.is_plain else kind for kind in kinds]
+    lines = [f"const {held[k]} v{k} = " + reads.get(inner.steps[k], "a{k}[at * {s}]") for k in numbers]
     return {
         "LANES": lanes,
         "AXES": axes,
-        "PARAMETERS": "".join(f"TENSOR(const float, a{k}), " for k in numbers),
-        "BEGINS": " ".join(f"BEGIN(const float, a{k});" for k in numbers),
+        "RESULT_TYPE": TYPES[result.dtype.name],
+        "PARAMETERS": "".join(f"TENSOR(const {kinds[k]}, a{k}), " for k in numbers),
+        "BEGINS": " ".join(f"BEGIN(const {kinds[k]}, a{k});" for k in numbers),
         "LEAVES": " ".join(f"LEAF({k});" for k in numbers) if axes else "",
         "READS": " ".join(line.format(k=k, s=inner.steps[k]) + ";" for k, line in zip(numbers, lines, strict=True)),
         "STATEMENTS": " ".join(tree.statements),

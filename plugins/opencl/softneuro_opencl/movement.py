@@ -1,4 +1,5 @@
-"""Data movement on the device (``kernels/movement.cl``): Transpose, Concat, Slice, Reshape, and the other layout."""
+"""Data movement on the device (``moved`` in ``kernels/movement.cl``): Transpose, Reshape, Concat, Split, Slice, and the
+other layout."""
 
 from __future__ import annotations
 
@@ -10,40 +11,54 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region, Value
 from softneuro_core.passes.rewrite import static_input
-from softneuro_core.resizing import resizing_of
-from softneuro_core.routine import EXACT, SUMS, Adapter, Kernel, Offer
-from softneuro_core.spec import FLOAT32, NCHW, NHWC, TensorSpec
+from softneuro_core.routine import EXACT, Adapter, Kernel, Offer
+from softneuro_core.spec import NCHW, NHWC, OBJECT, DType, Layout, TensorSpec
 from softneuro_core.strides import Axis, merge
-from softneuro_core.windows import is_f32, storage_strides
+from softneuro_core.windows import storage_strides
 from softneuro_opencl.device import OpenCLDevice
-from softneuro_opencl.launches import Constant, In, Launch, OpenCLKernel, Out
+from softneuro_opencl.launches import THE_INPUT, THE_OUTPUT, Argument, Constant, In, Launch, OpenCLKernel, Out
 from softneuro_opencl.routine import OpenCLRoutine
 
 FILE = "movement.cl"
 CHUNK = 4096
 """Elements of an item."""
-WORD = {"TYPE": "uint"}
-"""float32 as it lies."""
+WORDS = {1: "uchar", 2: "ushort", 4: "uint", 8: "ulong"}
+"""What elements of so many bytes are moved as."""
+
+
+def is_moved(*values: Value) -> bool:
+    """Whether all are tensors of one type, of known, non-empty shape, whose elements are words."""
+    kinds = {v.dtype for v in values}
+    whole = all(v.is_static and 0 not in v.static_shape and v.dtype is not OBJECT for v in values)
+    return whole and len(kinds) == 1 and kinds.pop().numpy.itemsize in WORDS
+
+
+def word(dtype: DType) -> str:
+    return WORDS[dtype.numpy.itemsize]
 
 
 def moved(
     device: OpenCLDevice,
+    dtype: DType,
     sizes: Sequence[int],
     x_steps: Sequence[int],
     y_steps: Sequence[int],
     x_first: int = 0,
     y_first: int = 0,
-    x: int = 0,
+    x: Argument = THE_INPUT,
+    y: Argument = THE_OUTPUT,
 ) -> Launch:
-    """The copy of a box of so many elements by axis, from input ``x`` to output 0; steps and firsts in elements."""
+    """The copy of a box of so many elements by axis, from ``x`` to ``y``; steps and firsts in elements."""
     axes = merge([Axis(n, (a, b)) for n, a, b in zip(sizes, x_steps, y_steps, strict=True)])
     *outer, inner = axes or [Axis(1, (1, 1))]
     table = [a.size for a in outer] + [a.steps[0] for a in outer] + [a.steps[1] for a in outer] + [0]
-    arguments = (In(x), Out(0), Constant(device, np.array(table, np.int32)), x_first, y_first, inner.size)
+    arguments = (x, y, Constant(device, np.array(table, np.int32)), x_first, y_first, inner.size)
     work = (-(-inner.size // CHUNK), math.prod(a.size for a in outer))
     if 0 in sizes:
         work = (0, 0)
-    return Launch(FILE, "moved", {**WORD, "AXES": len(outer)}, (*arguments, *inner.steps, CHUNK), work, (1, 1))
+    return Launch(
+        FILE, "moved", {"TYPE": word(dtype), "AXES": len(outer)}, (*arguments, *inner.steps, CHUNK), work, (1, 1)
+    )
 
 
 def _dense(shape: Sequence[int]) -> list[int]:
@@ -51,21 +66,22 @@ def _dense(shape: Sequence[int]) -> list[int]:
 
 
 class Transpose(OpenCLRoutine):
-    """Transpose of float32."""
+    """Transpose of any type."""
 
     algorithm, pattern = "transpose", ("Transpose",)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         (x,) = region.exit.operands
-        if is_f32(x) and not x.is_constant:
-            yield Offer([self.nchw], [self.nchw], accuracy=EXACT)
+        if is_moved(x) and not x.is_constant:
+            spec = self.stored(NCHW, x.dtype)
+            yield Offer([spec], [spec], accuracy=EXACT)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         (x,), device = region.exit.operands, self.opencl(target)
         rank = len(x.static_shape)
         order = [int(a) for a in region.exit.attrs.get("perm") or reversed(range(rank))]
         sizes, strides = [x.static_shape[a] for a in order], _dense(x.static_shape)
-        return OpenCLKernel(device, (moved(device, sizes, [strides[a] for a in order], _dense(sizes)),))
+        return OpenCLKernel(device, (moved(device, x.dtype, sizes, [strides[a] for a in order], _dense(sizes)),))
 
 
 class Reshape(OpenCLRoutine):
@@ -77,35 +93,72 @@ class Reshape(OpenCLRoutine):
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         x = region.exit.inputs[0]
-        if x is not None and is_f32(x, *region.outputs) and len(region.inputs) == 1 and not x.is_constant:
-            yield Offer([self.nchw], [self.nchw], accuracy=EXACT, inplace=0)
+        if x is not None and is_moved(x, *region.outputs) and len(region.inputs) == 1 and not x.is_constant:
+            spec = self.stored(NCHW, x.dtype)
+            yield Offer([spec], [spec], accuracy=EXACT, inplace=0)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        device, count = self.opencl(target), math.prod(region.inputs[0].static_shape)
-        return OpenCLKernel(device, (moved(device, [count], [1], [1]),))
+        (x,), device = region.inputs, self.opencl(target)
+        return OpenCLKernel(device, (moved(device, x.dtype, [math.prod(x.static_shape)], [1], [1]),))
 
 
 class Concat(OpenCLRoutine):
-    """Concat of float32, all inputs computed, along any axis."""
+    """Concat along any axis."""
 
     algorithm, pattern = "concat", ("Concat",)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         values = region.exit.operands
-        if is_f32(*values, *region.outputs) and not any(v.is_constant for v in values):
-            for layout in (NCHW, NHWC) if len(region.outputs[0].static_shape) >= 3 else (NCHW,):
-                yield Offer([self.stored(layout)] * len(values), [self.stored(layout)], accuracy=EXACT)
+        if is_moved(*values, *region.outputs):
+            for layout in layouts_of(region.outputs[0]):
+                spec = self.stored(layout, values[0].dtype)
+                yield Offer([spec] * len(region.inputs), [spec], accuracy=EXACT)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         device, layout, whole = self.opencl(target), offer.outputs[0].layout, region.outputs[0].static_shape
         axis, order = int(region.exit.attrs["axis"]) % len(whole), layout.permutation(len(whole))
         strides, first, launches = storage_strides(layout, whole), 0, []
-        for number, value in enumerate(region.inputs):
+        for value in region.exit.operands:
             shape = value.static_shape
+            x = In(region.inputs.index(value)) if value.data is None else Constant(device, layout.pack(value.data))
             own = storage_strides(layout, shape)
             sizes = [shape[a] for a in order]
             steps = [own[a] for a in order], [strides[a] for a in order]
-            launches.append(moved(device, sizes, *steps, y_first=first * strides[axis], x=number))
+            launches.append(moved(device, value.dtype, sizes, *steps, y_first=first * strides[axis], x=x))
+            first += shape[axis]
+        return OpenCLKernel(device, tuple(launches))
+
+
+def layouts_of(value: Value) -> tuple[Layout, ...]:
+    """Those a value of its rank may have here."""
+    return (NCHW, NHWC) if len(value.static_shape) >= 3 else (NCHW,)
+
+
+class Split(OpenCLRoutine):
+    """Split along any axis, into parts of any size."""
+
+    algorithm, pattern = "split", ("Split",)
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        x, parts = region.exit.operands[0], region.exit.results
+        if is_moved(x, *parts) and not x.is_constant and len(region.inputs) == 1 and len(region.outputs) == len(parts):
+            for layout in layouts_of(x):
+                spec = self.stored(layout, x.dtype)
+                yield Offer([spec], [spec] * len(parts), accuracy=EXACT)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        device, layout, (x,) = self.opencl(target), offer.inputs[0].layout, region.inputs
+        axis, order = (
+            int(region.exit.attrs.get("axis", 0)) % len(x.static_shape),
+            layout.permutation(len(x.static_shape)),
+        )
+        strides, first, launches = storage_strides(layout, x.static_shape), 0, []
+        for number, part in enumerate(region.outputs):
+            shape = part.static_shape
+            own = storage_strides(layout, shape)
+            sizes = [shape[a] for a in order]
+            steps = [strides[a] for a in order], [own[a] for a in order]
+            launches.append(moved(device, x.dtype, sizes, *steps, x_first=first * strides[axis], y=Out(number)))
             first += shape[axis]
         return OpenCLKernel(device, tuple(launches))
 
@@ -117,22 +170,19 @@ class Slice(OpenCLRoutine):
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         x = region.exit.inputs[0]
-        if (
-            x is not None
-            and is_f32(x, *region.outputs)
-            and len(region.inputs) == 1
-            and _slices(region.exit) is not None
-        ):
-            yield Offer([self.nchw], [self.nchw], accuracy=EXACT)
+        is_alone = x is not None and is_moved(x, *region.outputs) and len(region.inputs) == 1
+        if x is not None and is_alone and _slices(region.exit) is not None:
+            spec = self.stored(NCHW, x.dtype)
+            yield Offer([spec], [spec], accuracy=EXACT)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         device, slices = self.opencl(target), _slices(region.exit)
         assert slices is not None
-        shape, out = region.inputs[0].static_shape, region.outputs[0].static_shape
-        strides = _dense(shape)
+        (x,), out = region.inputs, region.outputs[0].static_shape
+        strides = _dense(x.static_shape)
         first = sum(s.start * step for s, step in zip(slices, strides, strict=True))
         steps = [s.step * step for s, step in zip(slices, strides, strict=True)]
-        return OpenCLKernel(device, (moved(device, out, steps, _dense(out), x_first=first),))
+        return OpenCLKernel(device, (moved(device, x.dtype, out, steps, _dense(out), x_first=first),))
 
 
 def _slices(layer: Layer) -> list[range] | None:
@@ -157,30 +207,6 @@ def _slices(layer: Layer) -> list[range] | None:
     return found
 
 
-class Resize(OpenCLRoutine):
-    """Resize (opset 10 on) and Upsample of a float32 image, nearest and linear, N and C unchanged."""
-
-    def __init__(self, device: str, operator: str) -> None:
-        self.algorithm, self.pattern = operator.lower(), (operator,)
-        super().__init__(device)
-
-    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        if len(region.inputs) != 1 or not is_f32(*region.inputs, *region.outputs):
-            return
-        if (found := resizing_of(region.exit)) is not None:
-            yield Offer([self.nhwc], [self.nhwc], accuracy=EXACT if found.is_nearest else SUMS)
-
-    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        device, found = self.opencl(target), resizing_of(region.exit)
-        assert found is not None
-        (n, c, h, w), (_, _, oh, ow) = found.shape, found.made
-        tables = [Constant(device, t.astype(np.int32 if t.dtype.kind == "i" else np.float32))
-                  for t in (*found.rows, *found.columns)]  # fmt: skip
-        defines = {**WORD, "AXES": 1} if found.is_nearest else {**WORD, "AXES": 1, "LINEAR": ""}
-        arguments = (In(0), Out(0), *tables, c, h, w, oh, ow)
-        return OpenCLKernel(device, (Launch(FILE, "resized", defines, arguments, (ow, n * oh), (1, 1)),))
-
-
 class ToOtherLayout(Adapter):
     """NCHW to NHWC and back, on the device."""
 
@@ -189,8 +215,8 @@ class ToOtherLayout(Adapter):
 
     def accepts(self, src: TensorSpec, dst: TensorSpec, value: Value) -> bool:
         layouts = {src.layout, dst.layout}
-        same = src.dtype is dst.dtype is FLOAT32 and src.device == dst.device == self.name.partition("/")[0]
-        return same and layouts == {NCHW, NHWC} and value.is_static
+        same = src.dtype is dst.dtype and src.device == dst.device == self.name.partition("/")[0]
+        return same and layouts == {NCHW, NHWC} and value.is_static and src.dtype.numpy.itemsize in WORDS
 
     def prepare(self, src: TensorSpec, dst: TensorSpec, value: Value, target: Target) -> Kernel:
         device, shape = target.device, value.static_shape
@@ -199,4 +225,4 @@ class ToOtherLayout(Adapter):
         steps = [
             [s[a] for a in order] for s in (storage_strides(src.layout, shape), storage_strides(dst.layout, shape))
         ]
-        return OpenCLKernel(device, (moved(device, [shape[a] for a in order], *steps),))
+        return OpenCLKernel(device, (moved(device, src.dtype, [shape[a] for a in order], *steps),))

@@ -12,7 +12,8 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,17 +37,20 @@ TRIES, ROW = 50, 10
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """``reason`` is empty for a device that works; ``half``: whether it computes in float16; ``segment_us``: what
-    starting a run of kernels and waiting for it takes beside the kernels."""
+    starting a run of kernels and waiting for it takes beside the kernels; ``shares``: whether the host's memory is its
+    own."""
 
     reason: str = ""
     half: bool = False
     segment_us: float = 0.0
+    shares: bool = False
 
 
 def verdict_of(platform: int, device: int, identity: str) -> Verdict:
-    """What the device of these numbers can do; asked once for each ``identity`` (its name, its driver's version)."""
-    asked = (identity, SOURCE, HALF, *(field.name for field in fields(Verdict)))
-    name = hashlib.sha256("\n".join(asked).encode()).hexdigest()[:24]
+    """What the device of these numbers can do; asked once by this code for each ``identity`` (its name, its
+    driver's version)."""
+    asked = identity + Path(__file__).read_text(encoding="utf-8")
+    name = hashlib.sha256(asked.encode()).hexdigest()[:24]
     file = cache_folder() / "opencl" / f"probe-{name}.json"
     try:
         return Verdict(**json.loads(file.read_text(encoding="utf-8")))
@@ -96,12 +100,33 @@ def tried(platform: int, device: int) -> Verdict:
         kernel.set_args(source, made)
         cl.enqueue_nd_range_kernel(queue, kernel, x.shape, None)
         cl.enqueue_copy(queue, y, made)
-        segment_us = _segment_us(queue, kernel)
+        segment_us, shares = _segment_us(queue, kernel), _shares(one, queue, kernel)
     except Exception as error:
         return Verdict(_one_line(error))
     if not np.array_equal(y, 2 * x):
         return Verdict("it computes 2 * x wrongly")
-    return Verdict(half=_builds(context, HALF), segment_us=segment_us)
+    return Verdict("", _builds(context, HALF), segment_us, shares)
+
+
+def _shares(device: Any, queue: Any, kernel: Any) -> bool:
+    """Whether kernels and the host see each other's writes in the host's memory as soon as the queue is finished, with
+    nothing mapped. The standard promises it for no buffer; on a CPU there is one memory and one set of caches, and
+    Intel's runtime and PoCL use the pointer as it is. Anything but a CPU keeps to copies."""
+    import pyopencl as cl
+
+    if not device.type & cl.device_type.CPU:
+        return False
+    x, y = np.zeros(COUNT, np.float32), np.zeros(COUNT, np.float32)
+    flags = cl.mem_flags.READ_WRITE | cl.mem_flags.USE_HOST_PTR
+    buffers = [cl.Buffer(queue.context, flags, hostbuf=array) for array in (x, y)]  # the kernel keeps none alive
+    kernel.set_args(*buffers)
+    for turn in range(1, 4):
+        x[:] = np.arange(COUNT) * turn
+        cl.enqueue_nd_range_kernel(queue, kernel, x.shape, None)
+        queue.finish()
+        if not np.array_equal(y, 2 * x):
+            return False
+    return True
 
 
 def _segment_us(queue: Any, kernel: Any) -> float:

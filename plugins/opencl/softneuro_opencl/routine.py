@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from softneuro_core.device import Target
 from softneuro_core.routine import Routine
-from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout, TensorSpec
+from softneuro_core.spec import FLOAT32, NCHW, NHWC, DType, Layout, TensorSpec
 from softneuro_opencl.device import OpenCLDevice
 
 
@@ -16,9 +16,9 @@ class OpenCLRoutine(Routine):
     def __init__(self, device: str) -> None:
         self.name = f"{device}/{self.algorithm}"
 
-    def stored(self, layout: Layout) -> TensorSpec:
-        """float32 on this device."""
-        return TensorSpec(self.device, FLOAT32, layout)
+    def stored(self, layout: Layout, dtype: DType = FLOAT32) -> TensorSpec:
+        """On this device, float32 unless another type is named."""
+        return TensorSpec(self.device, dtype, layout)
 
     @property
     def nhwc(self) -> TensorSpec:

@@ -1,4 +1,4 @@
-"""Softmax, LayerNormalization, ReduceMean and products of two computed matrices (``kernels/rows.cl``)."""
+"""Softmax, LayerNormalization, reductions and products of two computed matrices (``kernels/rows.cl``)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region
 from softneuro_core.passes.rewrite import static_input
-from softneuro_core.routine import Kernel, Offer
+from softneuro_core.routine import EXACT, Kernel, Offer
 from softneuro_core.windows import is_f32
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
 from softneuro_opencl.routine import OpenCLRoutine
@@ -82,24 +82,41 @@ def _normalised(layer: Layer) -> int:
     return math.prod(shape[axis:])
 
 
-class Average(OpenCLRoutine):
-    """ReduceMean over axes that lie together."""
+REDUCTIONS = {
+    "ReduceMean": ("0.0f", "t + v", "t / length"),
+    "ReduceSum": ("0.0f", "t + v", "t"),
+    "ReduceSumSquare": ("0.0f", "t + v * v", "t"),
+    "ReduceL1": ("0.0f", "t + fabs(v)", "t"),
+    "ReduceL2": ("0.0f", "t + v * v", "sqrt(t)"),
+    "ReduceProd": ("1.0f", "t * v", "t"),
+    "ReduceMax": ("-INFINITY", "(t > v || t != t) ? t : v", "t"),
+    "ReduceMin": ("INFINITY", "(t < v || t != t) ? t : v", "t"),
+}
+"""Where ``t`` begins, what it becomes with an element ``v``, what is made of it."""
 
-    algorithm, pattern = "reduce_mean", ("ReduceMean",)
+
+class Reduction(OpenCLRoutine):
+    """One number of all elements along axes that lie together."""
+
+    def __init__(self, device: str, operator: str) -> None:
+        self.algorithm, self.pattern = operator.lower(), (operator,)
+        super().__init__(device)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        if _averaged(region.exit) is not None:
-            yield Offer([self.nchw], [self.nchw], accuracy=LONG_SUMS)
+        if _reduced(region.exit) is not None:
+            accuracy = EXACT if region.exit.type in ("ReduceMax", "ReduceMin") else LONG_SUMS
+            yield Offer([self.nchw], [self.nchw], accuracy=accuracy)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        found = _averaged(region.exit)
+        found = _reduced(region.exit)
         assert found is not None
         outer, length, inner = found
-        launch = _launch("averaged", (In(0), Out(0), length, inner), outer * inner)
+        defines = dict(zip(("START", "NEXT(t, v)", "END(t)"), REDUCTIONS[region.exit.type], strict=True))
+        launch = _launch("reduced", (In(0), Out(0), length, inner), outer * inner, **defines)
         return OpenCLKernel(self.opencl(target), (launch,))
 
 
-def _averaged(layer: Layer) -> tuple[int, int, int] | None:
+def _reduced(layer: Layer) -> tuple[int, int, int] | None:
     """Elements before, along and behind the reduced axes; None if others lie between them, or they are not known."""
     x = layer.inputs[0]
     if x is None or x.is_constant or not is_f32(x, *layer.results):

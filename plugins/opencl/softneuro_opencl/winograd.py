@@ -14,22 +14,27 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer
 from softneuro_core.winograd_tile import Tile
-from softneuro_opencl.conv_rows import products_launch
+from softneuro_opencl.conv_rows import Factors, Tiling
 from softneuro_opencl.convolutions import Convolution, convolution_of
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, Scratch, grouped
+from softneuro_opencl.programs import Defines
 from softneuro_opencl.routine import OpenCLRoutine
 
 OUTPUTS = (2, 4)
 SAVING = 0.9
 """A larger tile is offered if it needs at most this share of the products of the one before (the first: of all)."""
 FILE = "winograd.cl"
+BAND_BYTES, LEAST_TILES = 1 << 20, 28
+"""Of the transformed tiles of a band, which are written and read again: half of a core's own cache as they are built
+today. A band has at least so many tiles, under which its filters are read once."""
 PRODUCTS = ((14, 2), (8, 2), (7, 2), (6, 4), (4, 4), (2, 4), (1, 4))
 """(pixels, vectors) of the products, tiles being their pixels: the first that computes the fewest."""
 
 
 class Winograd(OpenCLRoutine):
-    """Conv [+ Add] [+ activation] of one group, no dilation, float32; ``m`` is the side of a tile's results."""
+    """Conv [+ Add] [+ activation] of one group, no dilation, float32; ``m`` is the side of a tile's results. An image
+    is done in ``bands`` of tiles, one after the other."""
 
     algorithm = "winograd"
 
@@ -49,45 +54,69 @@ class Winograd(OpenCLRoutine):
                 continue
             least = tile.products
             ends = [self.nhwc] * len(region.inputs), [self.nhwc]
-            yield Offer(
-                *ends, {"m": m}, accuracy=tile.accuracy, flops=conv.flops * tile.products / conv.weights[0, 0].size
-            )
+            flops = conv.flops * tile.products / conv.weights[0, 0].size
+            for bands in _bands(conv, tile):
+                yield Offer(*ends, {"m": m, "bands": bands}, accuracy=tile.accuracy, flops=flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = convolution_of(region)
         assert conv is not None
         tile = Tile.of(conv.window, int(offer.params["m"]))
         assert tile is not None
-        return _kernel(self.opencl(target), conv, tile)
+        return _kernel(self.opencl(target), conv, tile, int(offer.params["bands"]))
 
 
-def _kernel(device: OpenCLDevice, conv: Convolution, tile: Tile) -> OpenCLKernel:
-    window, finish, lanes = conv.window, conv.finish, device.lanes
+def _bands(conv: Convolution, tile: Tile) -> list[int]:
+    """Into how many bands of tiles the image may be cut: into one, and so that one is near :data:`BAND_BYTES`."""
+    tiles = tile.count(conv.window) * conv.window.batch
+    nbytes = 4 * tile.positions * (conv.window.channels + conv.out_channels) * tiles
+    return sorted({1, max(1, min(nbytes // BAND_BYTES, tiles // LEAST_TILES))})
+
+
+def _kernel(device: OpenCLDevice, conv: Convolution, tile: Tile, bands: int) -> OpenCLKernel:
+    """Band by band, all in the scratch of the largest."""
+    window, channels, columns = conv.window, conv.window.channels, conv.out_channels
     tiles = tile.count(window) * window.batch
-    channels, out_channels = window.channels, conv.out_channels
-    data_floats, sums_floats = tile.positions * tiles * channels, tile.positions * tiles * out_channels
-    grid = (*tile.grid(window), tiles)
-    defines = {"LANES": lanes, **_matrices(tile)}
-    forward = Launch(
-        *(FILE, "forward", defines),
-        (In(0), Scratch(), channels, *window.size, *window.pads[:2], *grid),
-        *_over(device, -(-channels // lanes), tiles),
-    )
-    taps = np.ascontiguousarray(conv.weights.reshape(out_channels, channels, -1).transpose(2, 1, 0))
-    filters = tile.filters(taps)  # [position, channel, output channel]
-    fitting = [(pixels, vectors) for pixels, vectors in PRODUCTS if pixels <= tiles]
-    pixels, vectors = min(fitting, key=lambda tile: -(-tiles // tile[0]) * tile[0])
-    products = products_launch(device, filters, tiles, pixels, vectors, Scratch(), Scratch(data_floats))
+    counts = [len(band) for band in np.array_split(np.arange(tiles), bands)]
+    taps = np.ascontiguousarray(conv.weights.reshape(columns, channels, -1).transpose(2, 1, 0))
+    fitting = [(pixels, vectors) for pixels, vectors in PRODUCTS if pixels <= min(counts)]
+    pixels, vectors = min(fitting, key=lambda shape: -(-counts[0] // shape[0]) * shape[0])
+    factors = Factors(device, tile.filters(taps), Tiling(pixels, vectors, device.lanes))
+    bias, defines = Constant(device, conv.finish.bias), {"LANES": device.lanes, **_matrices(tile)}
+    sums = Scratch(tile.positions * counts[0] * channels)
+    launches: list[Launch] = []
+    first = 0
+    for count in counts:
+        grid = (*tile.grid(window), first, count)
+        launches += [
+            _forward(device, conv, defines, grid),
+            factors.launch(count, Scratch(), sums),
+            _backward(device, conv, defines, grid, sums, bias),
+        ]
+        first += count
+    return OpenCLKernel(device, tuple(launches), 4 * tile.positions * counts[0] * (channels + columns))
+
+
+Grid = tuple[int, int, int, int]
+"""Rows and columns of tiles of an image, the first tile of a band and how many it has."""
+
+
+def _forward(device: OpenCLDevice, conv: Convolution, defines: Defines, grid: Grid) -> Launch:
+    window = conv.window
+    arguments = (In(0), Scratch(), window.channels, *window.size, *window.pads[:2], *grid)
+    return Launch(FILE, "forward", defines, arguments, *_over(device, -(-window.channels // device.lanes), grid[3]))
+
+
+def _backward(
+    device: OpenCLDevice, conv: Convolution, defines: Defines, grid: Grid, sums: Scratch, bias: Constant
+) -> Launch:
+    finish, columns = conv.finish, conv.out_channels
     arguments: tuple[Argument, ...] = (
-        *(Scratch(data_floats), Constant(device, finish.bias)),
-        *(None if finish.residual is None else In(finish.residual), Out(0)),
-        *(out_channels, *window.out, *grid, finish.activation.p0, finish.activation.p1),
+        *(sums, bias, None if finish.residual is None else In(finish.residual), Out(0)),
+        *(columns, *conv.window.out, *grid, finish.activation.p0, finish.activation.p1),
     )
-    backward = Launch(
-        *(FILE, "backward", {**defines, **finish.defines}, arguments),
-        *_over(device, -(-out_channels // lanes), tiles),
-    )
-    return OpenCLKernel(device, (forward, products, backward), 4 * (data_floats + sums_floats))
+    work = _over(device, -(-columns // device.lanes), grid[3])
+    return Launch(FILE, "backward", {**defines, **finish.defines}, arguments, *work)
 
 
 def _over(device: OpenCLDevice, vectors: int, tiles: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -36,7 +36,8 @@ def test_what_is_uploaded_comes_back(device: OpenCLDevice) -> None:
 
 def doubled(device: OpenCLDevice) -> Any:
     return programs.kernel(device, "map.cl", "mapped", {
-        "LANES": 1, "AXES": 0, "PARAMETERS": "TENSOR(const float, a0), ", "BEGINS": "BEGIN(const float, a0);",
+        "LANES": 1, "AXES": 0, "RESULT_TYPE": "float",
+        "PARAMETERS": "TENSOR(const float, a0), ", "BEGINS": "BEGIN(const float, a0);",
         "LEAVES": "", "READS": "const float v0 = a0[at];", "STATEMENTS": "", "RESULT": "2.0f * v0",
     })  # fmt: skip
 

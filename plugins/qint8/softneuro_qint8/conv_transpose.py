@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from softneuro_cpu_numba.conv_transpose import Phase, has_phases, joined, phase_flops, phases_of
+from softneuro_cpu_numba.conv_transpose import joined
 from softneuro_cpu_numba.epilogues import pitched_result
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
+from softneuro_core.phases import Phase, has_phases, phase_flops, phases_of
 from softneuro_core.routine import Kernel, Offer, Routine
 from softneuro_core.spec import NHWC
 from softneuro_qint8.matrix import UNIT, matrix_kernel, suits

@@ -9,10 +9,11 @@ from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.emit.isa import dot_isa_of, isa_of, lanes_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address
 from softneuro_cpu_numba.probe import works
-from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Scatter, Tiles, best_tile, cut, result_places
+from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Tiles, best_tile, cut, result_places
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 
 from softneuro_core.device import Target
+from softneuro_core.phases import Scatter
 from softneuro_core.windows import Window
 from softneuro_qint8.numbers import Requantise
 from softneuro_qint8.residual import FIRST, Residual, added_words

@@ -1,78 +1,86 @@
 /* Convolution, NHWC: PIXELS neighbours of an output row by VECTORS vectors of output channels in registers, one work
-   item alone. The input has its border around it. Weights: [group][panel][tap][channel][VECTORS * LANES]; x of a group
-   begins ``group_x`` elements behind that of the one before, y ``group_y``. */
+   item alone, ``count`` such tiles one after the other, ``span`` panels of each. The input has its border. Weights:
+   [group][panel][tap][channel][VECTORS * LANES]. x of a group begins ``group_x`` elements behind that of the one before,
+   y ``group_y``; results lie ``out_first`` elements in, pixels, rows and images so far apart as is said. */
 #define WIDTH (VECTORS * LANES)
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
 void conv_rows(TENSOR(const float, x), TENSOR(const float, w), TENSOR(const float, bias), TENSOR(const float, residual),
                TENSOR(float, y), const int channels, const int pixel, const int in_row, const int in_image,
                const int taps_y, const int taps_x, const int tap_row, const int tap_pixel, const int step_y,
-               const int step_x, const int height, const int width, const int out_channels, const int out_pixel,
-               const int panels, const int group_x, const int group_y, const float p0,
-               const float p1) {
+               const int step_x, const int images, const int height, const int width, const int out_channels,
+               const int out_pixel, const int out_row, const int out_image, const int out_first, const int panels,
+               const int count, const int span, const int group_x, const int group_y, const float p0, const float p1) {
     BEGIN(const float, x);
     BEGIN(const float, w);
     BEGIN(const float, bias);
     BEGIN(const float, residual);
     BEGIN(float, y);
-    const int first = min((int)get_global_id(0) * PIXELS, width - PIXELS);
-    const int group = get_global_id(1) / panels, panel = get_global_id(1) % panels;
-    const int image = get_global_id(2) / height, row = get_global_id(2) % height;
-
-    floatv sums[PIXELS][VECTORS];
-    __global const float *start = bias + (group * panels + panel) * WIDTH;
-    #pragma unroll
-    for (int i = 0; i < PIXELS; ++i)
-        #pragma unroll
-        for (int j = 0; j < VECTORS; ++j)
-            sums[i][j] = LOADV(start + j * LANES);
-
-    x += (size_t)image * in_image + (size_t)row * step_y * in_row + (size_t)first * step_x * pixel + (size_t)group * group_x;
-    w += (size_t)(group * panels + panel) * taps_y * taps_x * channels * WIDTH;
-    for (int ty = 0; ty < taps_y; ++ty)
-        for (int tx = 0; tx < taps_x; ++tx) {
-            __global const float *at = x + ty * tap_row * in_row + tx * tap_pixel * pixel;
-            for (int c = 0; c < channels; ++c) {
-                floatv column[VECTORS];
+    const int begin_panel = get_global_id(1) * span, group = begin_panel / panels;
+    x += (size_t)group * group_x;
+    const int across = (width + PIXELS - 1) / PIXELS;
+    const int begin = get_global_id(0) * count, end = min(begin + count, images * height * across);
+    for (int tile = begin; tile < end; ++tile) {
+        const int first = min(tile % across * PIXELS, width - PIXELS);
+        const int image = tile / across / height, row = tile / across % height;
+        for (int number = begin_panel; number < begin_panel + span; ++number) {
+            floatv sums[PIXELS][VECTORS];
+            #pragma unroll
+            for (int i = 0; i < PIXELS; ++i)
                 #pragma unroll
                 for (int j = 0; j < VECTORS; ++j)
-                    column[j] = LOADV(w + j * LANES);
-                w += WIDTH;
-                #pragma unroll
-                for (int i = 0; i < PIXELS; ++i) {
-                    const floatv value = (floatv)(at[i * step_x * pixel + c]);
-                    #pragma unroll
-                    for (int j = 0; j < VECTORS; ++j)
-                        sums[i][j] = MAD(value, column[j], sums[i][j]);
-                }
-            }
-        }
+                    sums[i][j] = LOADV(bias + number * WIDTH + j * LANES);
 
-    const size_t place = ((size_t)(image * height + row) * width + first) * out_pixel + (size_t)group * group_y;
-    #pragma unroll
-    for (int i = 0; i < PIXELS; ++i)
-        #pragma unroll
-        for (int j = 0; j < VECTORS; ++j) {
-            const int column = panel * WIDTH + j * LANES;
-            const size_t at = place + (size_t)i * out_pixel + column;
-            if (column + LANES <= out_channels) {
-                floatv v = sums[i][j];
-#ifdef RESIDUAL
-                v += LOADV(residual + at);
-#endif
-                STOREV(ACTIVATE(v), y + at);
-            } else if (column < out_channels) {
-                float lanes[LANES];
-                STOREV(sums[i][j], lanes);
-                for (int l = 0; l < out_channels - column; ++l) {
-                    float v = lanes[l];
-#ifdef RESIDUAL
-                    v += residual[at + l];
-#endif
-                    y[at + l] = ACTIVATE(v);
+            __global const float *corner = x + (size_t)image * in_image + (size_t)row * step_y * in_row
+                                             + (size_t)first * step_x * pixel;
+            __global const float *factors = w + (size_t)number * taps_y * taps_x * channels * WIDTH;
+            for (int ty = 0; ty < taps_y; ++ty)
+                for (int tx = 0; tx < taps_x; ++tx) {
+                    __global const float *at = corner + ty * tap_row * in_row + tx * tap_pixel * pixel;
+                    for (int c = 0; c < channels; ++c) {
+                        floatv column[VECTORS];
+                        #pragma unroll
+                        for (int j = 0; j < VECTORS; ++j)
+                            column[j] = LOADV(factors + j * LANES);
+                        factors += WIDTH;
+                        #pragma unroll
+                        for (int i = 0; i < PIXELS; ++i) {
+                            const floatv value = (floatv)(at[i * step_x * pixel + c]);
+                            #pragma unroll
+                            for (int j = 0; j < VECTORS; ++j)
+                                sums[i][j] = MAD(value, column[j], sums[i][j]);
+                        }
+                    }
                 }
-            }
+
+            const size_t place = (size_t)image * out_image + (size_t)row * out_row + (size_t)first * out_pixel
+                               + (size_t)group * group_y + out_first;
+            #pragma unroll
+            for (int i = 0; i < PIXELS; ++i)
+                #pragma unroll
+                for (int j = 0; j < VECTORS; ++j) {
+                    const int column = (number % panels) * WIDTH + j * LANES;
+                    const size_t at = place + (size_t)i * out_pixel + column;
+                    if (column + LANES <= out_channels) {
+                        floatv v = sums[i][j];
+#ifdef RESIDUAL
+                        v += LOADV(residual + at);
+#endif
+                        STOREV(ACTIVATE(v), y + at);
+                    } else if (column < out_channels) {
+                        float lanes[LANES];
+                        STOREV(sums[i][j], lanes);
+                        for (int l = 0; l < out_channels - column; ++l) {
+                            float v = lanes[l];
+#ifdef RESIDUAL
+                            v += residual[at + l];
+#endif
+                            y[at + l] = ACTIVATE(v);
+                        }
+                    }
+                }
         }
+    }
 }
 
 /* A copy of NHWC images with zeros around them; an item is a row of the result. */

@@ -5,9 +5,9 @@
     for (int axis = AXES - 1, rest = row; axis >= 0; rest /= table[axis], --axis)                                     \
         a##number += (long)(rest % table[axis]) * table[AXES * (1 + number) + axis]
 
-__kernel void mapped(PARAMETERS TENSOR(float, r), TENSOR(const int, table), const int length, const int chunk) {
+__kernel void mapped(PARAMETERS TENSOR(RESULT_TYPE, r), TENSOR(const int, table), const int length, const int chunk) {
     BEGINS
-    BEGIN(float, r);
+    BEGIN(RESULT_TYPE, r);
     BEGIN(const int, table);
     const int row = get_global_id(1), first = get_global_id(0) * chunk;
     const int end = min(first + chunk, length);

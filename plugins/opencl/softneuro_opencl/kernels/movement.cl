@@ -22,6 +22,47 @@ __kernel void moved(TENSOR(const TYPE, x), TENSOR(TYPE, y), TENSOR(const int, ta
             y[(long)i * y_step] = x[(long)i * x_step];
 }
 
+/* An element of the result is the one of x at the sum of what the tables say of its place, ``fill`` where one of them
+   is negative. ``table``: sizes of the AXES around the rows, the tables of these axes, from ``inner`` on that of the
+   rows, which have ``length`` elements; an item makes ``chunk`` of one. */
+__kernel void looked_up(TENSOR(const TYPE, x), TENSOR(const TYPE, fill), TENSOR(const int, table), TENSOR(TYPE, y),
+                        const int length, const int inner, const int chunk) {
+    BEGIN(const TYPE, x);
+    BEGIN(const TYPE, fill);
+    BEGIN(const int, table);
+    BEGIN(TYPE, y);
+    __global const int *places = table + inner;
+    int outside = 0;
+    for (int axis = AXES - 1, rest = get_global_id(1), at = inner; axis >= 0; rest /= table[axis], --axis) {
+        at -= table[axis];
+        const int place = table[at + rest % table[axis]];
+        outside |= place < 0;
+        x += max(place, 0);
+    }
+    y += (long)get_global_id(1) * length;
+    const int first = get_global_id(0) * chunk, end = min(first + chunk, length);
+    for (int i = first; i < end; ++i)
+        y[i] = outside || places[i] < 0 ? *fill : x[places[i]];
+}
+
+#ifdef INDEX
+/* Rows of ``length`` elements, ``count`` of each ``size``, as ``indices`` names them; an item copies ``chunk`` of one. */
+__kernel void gathered(TENSOR(const TYPE, x), TENSOR(const INDEX, indices), TENSOR(TYPE, y), const int size,
+                       const int count, const int length, const int chunk) {
+    BEGIN(const TYPE, x);
+    BEGIN(const INDEX, indices);
+    BEGIN(TYPE, y);
+    const int row = get_global_id(1);
+    const INDEX named = indices[row % count], least = 0, most = size - 1;
+    const INDEX place = clamp(named < 0 ? named + size : named, least, most);
+    x += ((long)(row / count) * size + place) * length;
+    y += (long)row * length;
+    const int first = get_global_id(0) * chunk, end = min(first + chunk, length);
+    for (int i = first; i < end; ++i)
+        y[i] = x[i];
+}
+#endif
+
 /* Images resized, NHWC: an output row blends the input rows ``rows`` names twice, the second with its weight, an output
    pixel columns likewise. An item makes an output pixel. */
 __kernel void resized(TENSOR(const float, x), TENSOR(float, y), TENSOR(const int, rows), TENSOR(const float, row_weights),

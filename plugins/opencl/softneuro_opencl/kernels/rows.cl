@@ -45,17 +45,21 @@ __kernel void normalised(TENSOR(const float, x), TENSOR(const float, scale), TEN
         y[i] = (x[i] - mean) * factor * scale[i] + shift[i];
 }
 
-/* The mean of ``length`` elements ``step`` apart. An item makes one result: ``inner`` of them lie beside each other. */
-__kernel void averaged(TENSOR(const float, x), TENSOR(float, y), const int length, const int inner) {
+#ifdef START
+/* One number of ``length`` elements ``inner`` apart; ``inner`` results lie beside each other. An item makes one. */
+__kernel void reduced(TENSOR(const float, x), TENSOR(float, y), const int length, const int inner) {
     BEGIN(const float, x);
     BEGIN(float, y);
     const long at = get_global_id(0);
     x += at / inner * inner * length + at % inner;
-    float total = 0.0f;
-    for (int i = 0; i < length; ++i)
-        total += x[(long)i * inner];
-    y[at] = total / length;
+    float total = START;
+    for (int i = 0; i < length; ++i) {
+        const float v = x[(long)i * inner];
+        total = NEXT(total, v);
+    }
+    y[at] = END(total);
 }
+#endif
 
 /* Products of pairs of matrices: y[b] = x[b] @ w[b], with y of ``rows`` by ``columns``. An item makes one element. */
 __kernel void products(TENSOR(const float, x), TENSOR(const float, w), TENSOR(float, y), TENSOR(const int, starts),

@@ -1,17 +1,17 @@
 /* Winograd convolution, NHWC: tiles transformed, one product for each position of a tile (conv_rows), transformed back.
    APPLY_BT and APPLY_AT (of rows and of columns: _Y, _X) assign o(0) .. from i(0) ..: see winograd.py. */
 
-/* data[position][tile][channel]; an item makes LANES channels of a tile. */
+/* data[position][tile][channel] of ``tiles`` tiles from ``first`` on; an item makes LANES channels of a tile. */
 __kernel void forward(TENSOR(const float, x), TENSOR(float, data), const int channels, const int in_height,
                       const int in_width, const int top, const int left, const int tiles_y, const int tiles_x,
-                      const int tiles) {
+                      const int first, const int tiles) {
     BEGIN(const float, x);
     BEGIN(float, data);
-    const int channel = min((int)get_global_id(0) * LANES, channels - LANES), tile = get_global_id(1);
+    const int channel = min((int)get_global_id(0) * LANES, channels - LANES), tile = first + get_global_id(1);
     const int image = tile / (tiles_y * tiles_x), ty = tile / tiles_x % tiles_y, tx = tile % tiles_x;
     const int y0 = ty * OUT_Y * STEP_Y - top, x0 = tx * OUT_X * STEP_X - left;
     x += (size_t)image * in_height * in_width * channels + channel;
-    data += (size_t)tile * channels + channel;
+    data += get_global_id(1) * channels + channel;
     floatv d[PIXELS_Y][PIXELS_X], t[SIZE_Y][PIXELS_X];
     for (int i = 0; i < PIXELS_Y; ++i)
         for (int j = 0; j < PIXELS_X; ++j) {
@@ -41,18 +41,19 @@ __kernel void forward(TENSOR(const float, x), TENSOR(float, data), const int cha
 #undef O
 }
 
-/* y from sums[position][tile][output channel]; an item makes the pixels of a tile for LANES channels. */
+/* y from sums[position][tile][output channel] of the same tiles; an item makes the pixels of a tile for LANES channels. */
 __kernel void backward(TENSOR(const float, sums), TENSOR(const float, bias), TENSOR(const float, residual),
                        TENSOR(float, y), const int out_channels, const int height, const int width, const int tiles_y,
-                       const int tiles_x, const int tiles, const float p0, const float p1) {
+                       const int tiles_x, const int first, const int tiles, const float p0, const float p1) {
     BEGIN(const float, sums);
     BEGIN(const float, bias);
     BEGIN(const float, residual);
     BEGIN(float, y);
-    const int channel = min((int)get_global_id(0) * LANES, out_channels - LANES), tile = get_global_id(1);
+    const int channel = min((int)get_global_id(0) * LANES, out_channels - LANES);
+    const int tile = first + get_global_id(1);
     const int image = tile / (tiles_y * tiles_x), ty = tile / tiles_x % tiles_y, tx = tile % tiles_x;
     const int y0 = ty * OUT_Y, x0 = tx * OUT_X;
-    sums += (size_t)tile * out_channels + channel;
+    sums += get_global_id(1) * out_channels + channel;
     floatv t[OUT_Y][SIZE_X];
 #define I(k) d[k]
 #define O(k) t[k][j]

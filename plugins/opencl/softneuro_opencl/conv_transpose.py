@@ -1,0 +1,87 @@
+"""ConvTranspose in registers: a convolution by ``conv_rows`` for each phase of the output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from softneuro_core.device import Target
+from softneuro_core.epilogue import epilogue_regions
+from softneuro_core.graph import Graph, Layer, Region
+from softneuro_core.phases import Phase, has_phases, phase_flops, phases_of
+from softneuro_core.routine import Kernel, Offer
+from softneuro_core.windows import Window, is_f32
+from softneuro_opencl.conv_rows import TILES, Bordered, Tiling, rows_launch
+from softneuro_opencl.convolutions import Convolution, Finish, finish_of
+from softneuro_opencl.launches import Launch, OpenCLKernel
+from softneuro_opencl.routine import OpenCLRoutine
+
+
+@dataclass(frozen=True, slots=True)
+class _Transposed:
+    """``weights`` as the operator has them."""
+
+    layer: Layer
+    weights: np.ndarray
+    finish: Finish
+
+    def convolutions(self) -> Iterator[tuple[Phase, Convolution]]:
+        """Each phase as a convolution of one image with its border."""
+        for phase in phases_of(self.layer, self.weights):
+            groups, _, depth, outputs = phase.weights.shape
+            taps = phase.weights.reshape(groups, *phase.window.kernel, depth, outputs).transpose(0, 4, 3, 1, 2)
+            weights = taps.reshape(groups * outputs, depth, *phase.window.kernel)
+            yield phase, Convolution(_closed(phase.window), groups, weights, self.finish)
+
+
+def _closed(window: Window) -> Window:
+    """With the border behind the image that its outputs reach."""
+    top, left, *_ = window.pads
+    reach = [o + k - 1 - n for o, k, n in zip(window.out, window.kernel, window.size, strict=True)]
+    pads = (top, left, max(0, reach[0] - top), max(0, reach[1] - left))
+    return replace(window, pads=pads)
+
+
+def _transposed_of(region: Region) -> _Transposed | None:
+    layer = region.layers[0]
+    x, w = layer.inputs[:2]
+    bias = layer.inputs[2] if len(layer.inputs) > 2 else None
+    if x is None or w is None or x.is_constant or w.data is None or not is_f32(x, w, *layer.results, *region.outputs):
+        return None
+    if len(w.static_shape) not in (3, 4) or not has_phases(layer, w.static_shape):
+        return None
+    finish = finish_of(region, bias, layer.results[0].static_shape[1], 1)
+    if finish is None or finish.residual is not None:
+        return None
+    found = _Transposed(layer, w.data, finish)
+    return found if all(min(conv.window.pads) >= 0 for _, conv in found.convolutions()) else None
+
+
+class RowsTransposed(OpenCLRoutine):
+    """ConvTranspose [+ Add of a constant] [+ activation], undilated, kernels no smaller than strides, 1-D and 2-D."""
+
+    algorithm = "conv_transpose"
+
+    def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
+        return epilogue_regions(graph, exit, ("ConvTranspose",))
+
+    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
+        found = _transposed_of(region)
+        if found is not None:
+            flops = phase_flops(found.layer, found.weights.size)
+            yield Offer([self.nhwc], [self.nhwc], flops=flops)
+
+    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
+        found, device = _transposed_of(region), self.opencl(target)
+        assert found is not None
+        launches: list[Launch] = []
+        scratch = 0
+        for phase, conv in found.convolutions():
+            border, width = Bordered(conv.window), conv.window.out[1]
+            pixels, vectors = next(tile for tile in TILES if tile[0] <= width)
+            tiling = Tiling(pixels, vectors, device.lanes)
+            launches += [*border.launches, rows_launch(device, conv, tiling, phase.scatter)]
+            scratch = max(scratch, border.nbytes)
+        return OpenCLKernel(device, tuple(launches), scratch)
