@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.interleaved import Timing, ratio, timing_of
+from benchmarks.joint import joint_of
 from benchmarks.models import Model
-from benchmarks.precision import FLOAT32, Precision, class_of, is_ours
+from benchmarks.precision import FLOAT32, OPENCL, Precision, class_of, is_ours
 from benchmarks.processes import EngineError, Process
 from benchmarks.row import CPU_SLACK, machine
 
@@ -41,7 +42,21 @@ class Match:
     """Cost database of ours; None for an empty one."""
     precision: Precision = FLOAT32
     """The class in which the best peer is looked for."""
+    opencl_threads: int | None = None
+    """Of an OpenCL device on the CPU, where not as many."""
     start: Callable[..., Process] = Process
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every engine's process. An OpenCL device takes part only where its class is played: other engines here
+        have none."""
+        if self.precision is not OPENCL:
+            return {"SOFTNEURO_DISABLE_PLUGINS": "opencl"}
+        return {} if self.opencl_threads is None else {"CL_CONFIG_CPU_TBB_NUM_WORKERS": str(self.opencl_threads)}
+
+    @property
+    def most_threads(self) -> int:
+        return max(self.threads, self.opencl_threads or 0)
 
 
 @dataclass(slots=True)
@@ -99,7 +114,7 @@ def _enter(match: Match, name: str, folder: Path) -> Entry:
     own.mkdir(exist_ok=True)
     common = {"model": str(match.model), "feeds": str(folder / "feeds.npz"), "threads": match.threads,
               "folder": str(own)}  # fmt: skip
-    cache = {"SOFTNEURO_CACHE_DIR": match.cache or str(folder / "cache")}
+    cache = {"SOFTNEURO_CACHE_DIR": match.cache or str(folder / "cache"), **match.environment}
     with _failing(entry):
         entry.process = match.start(name, match.threads, own / "prepare.log", **cache)
         prepared = entry.process.ask(LOAD_TIMEOUT_S, do="prepare", **common)
@@ -154,7 +169,7 @@ def _finish(match: Match, entry: Entry) -> None:
         "runs": timing.runs,
         "rounds_us": list(timing.rounds_us),
         "cpu_per_wall": timing.cpu_per_wall,
-        "void": void(timing.cpu_per_wall, match.threads),
+        "void": void(timing.cpu_per_wall, match.most_threads),
         "gflops": 2 * match.macs / float(np.median(timing.rounds_us)) / 1000,
         "peak_bytes": peak,
     }
@@ -184,6 +199,7 @@ def _row(match: Match, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "engines": engines,
         "ratios": ratios(engines, match.precision),
         "best": best_peer(engines, match.precision),
+        "joint": joint_of(engines),
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
     }

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.chart import write_chart
+from benchmarks.joint import told
 from benchmarks.match import Match, play
 from benchmarks.nets import NETS, build, macs, sample
 from benchmarks.precision import FLOAT32, PRECISIONS, Precision, is_ours
@@ -89,6 +90,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument("--threads", default="1,2", help="thread counts, comma-separated")
     options.add_argument("--precision", choices=PRECISIONS, default=FLOAT32.name, help="class compared (README)")
     options.add_argument("--engines", help="comma-separated; ours is added if absent (default: the class's)")
+    options.add_argument("--opencl-threads", type=int, help="of an OpenCL device on the CPU (default: as --threads)")
     options.add_argument("--rounds", type=int, default=9, help="turns each engine gets")
     options.add_argument("--cache", help="cost database folder of ours (default: an empty one, a cold tune)")
     options.add_argument("--models", type=Path, default=ROOT / "out" / "bench-models", help="where networks are kept")
@@ -123,7 +125,8 @@ def main() -> int:
             model, count = build(name, asked.models), macs(name)
             for threads in map(int, asked.threads.split(",")):
                 match = Match(
-                    model, sample(model), count, threads, asked.engines, asked.rounds, asked.cache, asked.precision
+                    *(model, sample(model), count, threads, asked.engines, asked.rounds, asked.cache),
+                    *(asked.precision, asked.opencl_threads),
                 )
                 with one_at_a_time(console), console.status(f"{name}, {threads} threads") as status:
                     rows.append(play(match, status.update))
@@ -145,6 +148,8 @@ def report(rows: Sequence[dict[str, Any]], console: Console) -> None:
             console.print(
                 f"  {row['model']:20} {row['threads']} threads  {middle:.2f} ({low:.2f}-{high:.2f})  {row['best']}"
             )
+        if row["joint"]:
+            console.print(told(row))
         for name, found in row["engines"].items():
             if why := found.get("failed") or found.get("void"):
                 console.print(f"  {row['model']}, {row['threads']} threads, {name}: {why}")

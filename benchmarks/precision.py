@@ -45,8 +45,13 @@ ANY = Precision(
     ("onnxruntime-int8", "openvino-bf16", "openvino-int8", "openvino-int8-bf16", "litert-int8"),
     least_cosine=0.99,
 )
-OPENCL = Precision("opencl", "softneuro-opencl", ("onnxruntime",), most_error=1e-3)
-"""float32 with every layer of ours on the first OpenCL device."""
+OPENCL = Precision(
+    "opencl",
+    "softneuro-opencl",
+    ("softneuro-opencl", "softneuro-cpu", "softneuro", "onnxruntime"),
+    most_error=1e-3,
+)
+"""float32 with every layer of ours on the first OpenCL device; beside it the CPU alone, and both together."""
 PRECISIONS = {precision.name: precision for precision in (FLOAT32, BFLOAT16, ANY, OPENCL)}
 
 

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from node_cases import arrays, assert_similar, exceptions, node_cases
 
-from softneuro_core.candidates import Request, enumerate_candidates
 from softneuro_core.catalog import Catalog, load_plugins
-from softneuro_core.errors import SoftneuroError
-from softneuro_core.graph import Graph
-from softneuro_core.importer import load
-from softneuro_core.session import Session
-from softneuro_core.tuning import tune
-
-CORE = ("cpu/reference", "cpu/control")
+from tests.claims import CORE, Case, cases, wrong_of
 
 
 @cache
@@ -30,85 +18,13 @@ def catalog() -> Catalog:
     return load_plugins()
 
 
+@cache
+def known() -> list[Case]:
+    return cases(catalog())
+
+
 def installed_routines() -> list[str]:
     return [name for name in catalog().routines if name not in CORE]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One case as a static graph: inputs and outputs by name for every data set."""
-
-    name: str
-    graph: Graph
-    data: list[tuple[dict[str, Any], list[Any]]]
-    rtol: float
-    atol: float
-
-
-def with_constants(case: Any) -> onnx.ModelProto | None:
-    """The model with every input but the first as a constant: what routines that pack weights need."""
-    inputs, _ = case.data_sets[0]
-    rest = arrays(inputs)[1:]
-    if len(case.data_sets) > 1 or not rest or not all(isinstance(a, np.ndarray) and a.dtype != object for a in rest):
-        return None
-    made = onnx.ModelProto()
-    made.CopyFrom(case.model)
-    for info, array in zip(list(made.graph.input)[1:], rest, strict=True):
-        made.graph.initializer.append(onnx.numpy_helper.from_array(array, info.name))
-    return made
-
-
-@cache
-def cases() -> list[Case]:
-    """Every case with a static graph, as it is and with constant weights; models that cannot be loaded are no
-    routine's business."""
-    return [
-        made for case in node_cases() for proto in (case.model, with_constants(case)) for made in loaded(case, proto)
-    ]
-
-
-def loaded(case: Any, proto: onnx.ModelProto | None) -> list[Case]:
-    if proto is None:
-        return []
-    try:
-        graph = load(proto, catalog=catalog())
-    except SoftneuroError:
-        return []
-    if graph.free_dims:
-        return []
-    names = [i.name for i in case.model.graph.input]
-    inputs = {v.name for v in graph.inputs}
-    data = [
-        ({n: a for n, a in zip(names, arrays(given), strict=True) if n in inputs}, arrays(wanted))
-        for given, wanted in case.data_sets
-    ]
-    name = case.name if len(inputs) == len(names) else f"{case.name} with constants"
-    return [Case(name, graph, data, case.rtol, case.atol)]
-
-
-def alone(routine: str) -> Catalog:
-    """The catalog with this routine beside the core's own."""
-    return catalog().without(routines=[n for n in catalog().routines if n not in (*CORE, routine)])
-
-
-def claimed_layers(graph: Graph, only: Catalog, routine: str) -> list[int]:
-    """Numbers of the layers the routine offers to compute by itself."""
-    found = enumerate_candidates(graph, only, 1, Request(accuracy="fast"))
-    exits = [c.region.exit for c in found if c.routine.name == routine and len(c.region.layers) == 1]
-    return [graph.index[layer] for layer in dict.fromkeys(exits)]
-
-
-def failure(case: Case, only: Catalog, layers: list[int]) -> str | None:
-    """Why the case fails when the routine computes every layer it claims; None if it passes."""
-    try:
-        forbid = [f"cpu/reference@{number}" for number in layers]
-        plan = tune(case.graph, threads=1, budget_s=0, forbid=forbid, accuracy="fast", catalog=only)
-        with Session(case.graph, plan, threads=1, catalog=only) as session:
-            for feeds, wanted in case.data:
-                assert_similar(list(session.run(feeds).values()), wanted, case.rtol, case.atol)
-    except Exception as error:
-        return f"{case.name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    return None
 
 
 @pytest.mark.long
@@ -121,16 +37,9 @@ def test_a_routine_passes_every_case_it_claims(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("SOFTNEURO_CACHE_DIR", str(tmp_path))
-    only, excepted = alone(routine), exceptions("reference") | exceptions(routine)
-    claimed, wrong = 0, []
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="onnx")
-        for case in cases():
-            if case.name in excepted or not (layers := claimed_layers(case.graph, only, routine)):
-                continue
-            claimed += 1
-            if (why := failure(case, only, layers)) is not None:
-                wrong.append(why)
+        claimed, wrong = wrong_of(catalog(), routine, known())
     record_property("claimed", claimed)
     record_property("passed", claimed - len(wrong))
     with capsys.disabled():

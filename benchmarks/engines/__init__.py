@@ -47,6 +47,7 @@ ENGINES = {
     "softneuro-mixed": "ours_mixed",
     "softneuro-int8": "ours_int8",
     "softneuro-opencl": "ours_opencl",
+    "softneuro-cpu": "ours_cpu",
     "onnxruntime": "ort",
     "onnxruntime-int8": "ort_int8",
     "openvino": "ov",

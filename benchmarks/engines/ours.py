@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 
 import softneuro_core as sn
 from benchmarks.engines import Arrays
+from softneuro_core.plan import AdapterStep
 from softneuro_core.progress import Silent
 
 PLAN = "plan.json"
@@ -78,6 +80,8 @@ def facts_of(plan: sn.Plan) -> dict[str, Any]:
         "steps": len(plan.steps),
         "reference_steps": reference,
         "notes": list(plan.notes),
+        "devices": dict(Counter(step.routine.partition("/")[0] for step in plan.kernel_steps)),
+        "transfers": sum(isinstance(s, AdapterStep) and s.adapter == "cpu/transfer" for s in plan.steps),
     }
 
 

@@ -70,9 +70,9 @@ def softneuro_routines() -> Iterable[Routine]:
 
 @hookimpl
 def softneuro_adapters() -> Iterable[Adapter]:
-    from softneuro_opencl.movement import ToOtherLayout
+    from softneuro_opencl.movement import Cast, ToOtherLayout
 
-    return [ToOtherLayout(device.name) for device in _devices()]
+    return [make(device.name) for device in _devices() for make in (ToOtherLayout, Cast)]
 
 
 @hookimpl

@@ -12,13 +12,13 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.phases import Scatter
-from softneuro_core.routine import Kernel, Offer
-from softneuro_core.spec import NHWC
+from softneuro_core.routine import SUMS, Kernel, Offer
+from softneuro_core.spec import NHWC, TensorSpec
 from softneuro_core.windows import Window
 from softneuro_opencl.convolutions import Convolution, dense_convolution_of
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, Scratch
-from softneuro_opencl.routine import OpenCLRoutine
+from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
 
 TILES = ((14, 2), (6, 4), (8, 2), (7, 2), (14, 1), (4, 4), (4, 2), (2, 4), (1, 4))
 """(pixels, vectors), those with most sums first: at most 28, and the weights of one step, in 32 registers."""
@@ -28,7 +28,7 @@ LEAST_MACS, ITEMS_EACH = 400_000, 8
 on being started: 64 to 256 channels at 56x56 2,006 us in tiles of 6 by 4, 1,430 in sixteen such tiles an item; 24 to
 144, 534 and 380; 96 to 576 at 14x14, 320 and 259; where there are 1,024 products, 1,029 and 1,010 (the same runs in
 turns, one disturbed core of Sapphire Rapids, Intel's runtime; by a script that is not kept)."""
-NEAR_BYTES = 16 << 10
+NEAR_BYTES = 128 << 10
 """Weights of a group that are no more stay in the first cache: an item then makes all channels of its pixels."""
 MOST_TILES, WASTE = 3, 1.15
 """Offered of one convolution, and what they may compute of what the thriftiest computes. On a core of 96 GFLOP/s by
@@ -40,7 +40,9 @@ that is not kept.) With sizes as constants of the program Intel's compiler crash
 class RowsConv(OpenCLRoutine):
     """Conv [+ Add] [+ activation], float32, any stride, dilation, padding and groups, 1-D and 2-D."""
 
-    algorithm, mains, layout = "conv_rows", ("Conv",), NHWC
+    algorithm = "conv_rows"
+    mains: tuple[str, ...] = ("Conv",)
+    layout = NHWC
 
     def read(self, region: Region) -> Convolution | None:
         """What the region asks for, None where it is not this routine's."""
@@ -50,16 +52,20 @@ class RowsConv(OpenCLRoutine):
         return epilogue_regions(graph, exit, self.mains)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        conv, spec = self.read(region), self.stored(self.layout)
-        if conv is not None:
+        conv = self.read(region)
+        if conv is None:
+            return
+        for spec in self.storages(self.layout):
             for pixels, vectors in tiles_for(conv, self.opencl(target).lanes):
-                params = {"pixels": pixels, "vectors": vectors}
-                yield Offer([spec] * len(region.inputs), [spec], params, flops=conv.flops)
+                params, accuracy = {"pixels": pixels, "vectors": vectors}, accuracy_in(spec, SUMS)
+                yield Offer([spec] * len(region.inputs), [spec], params, accuracy=accuracy, flops=conv.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = self.read(region)
         assert conv is not None
-        return rows_kernel(self.opencl(target), conv, int(offer.params["pixels"]), int(offer.params["vectors"]))
+        device = self.opencl(target)
+        tiling = Tiling(int(offer.params["pixels"]), int(offer.params["vectors"]), device.lanes)
+        return rows_kernel(device, conv, tiling, offer.outputs[0])
 
 
 def _flat(window: Window) -> Window:
@@ -99,17 +105,22 @@ class Bordered:
         return any(self.window.pads)
 
     @property
-    def nbytes(self) -> int:
-        return 4 * self.window.batch * self.window.channels * self.size[0] * self.size[1] if self.is_needed else 0
+    def elements(self) -> int:
+        return self.window.batch * self.window.channels * self.size[0] * self.size[1] if self.is_needed else 0
 
-    @property
-    def launches(self) -> tuple[Launch, ...]:
+    def launches(self, spec: TensorSpec) -> tuple[Launch, ...]:
         if not self.is_needed:
             return ()
         window = self.window
         numbers = (window.channels, *window.size, *window.pads[:2], *self.size)
         work = (window.batch * self.size[0],)
-        return (Launch(FILE, "bordered", Tiling(1, 1, 1).defines, (In(0), Scratch(), *numbers), work, (1,)),)
+        defines = {**Tiling(1, 1, 1).defines, **storage(spec)}
+        return (Launch(FILE, "bordered", defines, (In(0), scratch_of(spec), *numbers), work, (1,)),)
+
+
+def scratch_of(spec: TensorSpec) -> Scratch:
+    """Scratch of elements as the tensors'."""
+    return Scratch(0, spec.dtype.numpy.itemsize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,34 +157,39 @@ class Items:
     work: tuple[int, int, int]
 
 
-def rows_kernel(device: OpenCLDevice, conv: Convolution, pixels: int, vectors: int) -> OpenCLKernel:
-    """The prepared step; packs the weights."""
+def rows_kernel(device: OpenCLDevice, conv: Convolution, tiling: Tiling, spec: TensorSpec) -> OpenCLKernel:
+    """The prepared step, tensors stored as ``spec`` says; packs the weights."""
     flat = replace(conv, window=_flat(conv.window))
     height, columns = flat.window.out
     border, dense = Bordered(flat.window), Scatter(height * columns, columns, 1, 0)
-    main = rows_launch(device, flat, Tiling(pixels, vectors, device.lanes), dense)
-    return OpenCLKernel(device, (*border.launches, main), border.nbytes)
+    main = rows_launch(device, flat, tiling, spec, dense)
+    return OpenCLKernel(device, (*border.launches(spec), main), border.elements * spec.dtype.numpy.itemsize)
 
 
-def rows_launch(device: OpenCLDevice, conv: Convolution, tiling: Tiling, places: Scatter) -> Launch:
+def rows_launch(device: OpenCLDevice, conv: Convolution, tiling: Tiling, spec: TensorSpec, places: Scatter) -> Launch:
     """The convolution of an input that has its border, results at ``places``."""
     window, finish, border, width = conv.window, conv.finish, Bordered(conv.window), tiling.width
-    (height, columns), channels = window.out, conv.out_channels
-    in_group, out_group = window.channels // conv.groups, channels // conv.groups
-    panels = -(-out_group // width)
+    (height, columns), pixel, channels = window.out, window.channels, conv.out_channels
+    in_group, out_group = pixel // conv.groups, channels // conv.groups
+    panels, tiles = -(-out_group // width), -(-columns // tiling.pixels) * window.batch * height
     in_height, in_width = border.size
-    tiles = -(-columns // tiling.pixels) * window.batch * height
-    items = tiling.items(device, tiles, conv.groups, panels, in_group * window.kernel[0] * window.kernel[1])
+    down, across = window.kernel
+    items = tiling.items(device, tiles, conv.groups, panels, in_group * down * across)
+    run = in_group
+    if conv.groups == 1 and window.dilations[1] == 1:  # taps of a row lie together, with all their channels
+        run, across = in_group * across, 1
+    weights = _panels(conv, panels, width).astype(spec.dtype.numpy)
     arguments: tuple[Argument, ...] = (
-        *(Scratch() if border.is_needed else In(0), Constant(device, _panels(conv, panels, width))),
-        *(Constant(device, _padded(finish.bias, conv.groups, panels * width)),),
+        *(scratch_of(spec) if border.is_needed else In(0), Constant(device, weights)),
+        Constant(device, _padded(finish.bias, conv.groups, panels * width)),
         *(None if finish.residual is None else In(finish.residual), Out(0)),
-        *(in_group, window.channels, in_width * window.channels, in_height * in_width * window.channels),
-        *(*window.kernel, *window.dilations, *window.strides, window.batch, height, columns, out_group),
+        *(run, pixel, in_width * pixel, in_height * in_width * pixel, down, across, *window.dilations),
+        *(*window.strides, window.batch, height, columns, out_group),
         *(places.column * channels, places.row * channels, places.image * channels, places.origin * channels),
         *(panels, items.count, items.span, in_group, out_group, finish.activation.p0, finish.activation.p1),
     )
-    return Launch(FILE, "conv_rows", {**tiling.defines, **finish.defines}, arguments, items.work, (1, 1, 1))
+    defines = {**tiling.defines, **finish.defines, **storage(spec)}
+    return Launch(FILE, "conv_rows", defines, arguments, items.work, (1, 1, 1))
 
 
 @dataclass(frozen=True, eq=False)

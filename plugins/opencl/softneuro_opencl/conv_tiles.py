@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Region
-from softneuro_core.routine import Kernel, Offer
+from softneuro_core.routine import SUMS, Kernel, Offer
+from softneuro_core.spec import TensorSpec
 from softneuro_opencl.conv_rows import RowsConv
 from softneuro_opencl.convolutions import Convolution
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
+from softneuro_opencl.routine import accuracy_in, storage
 
 SIDE, TILE = 16, 64
 """Items of a work group on a side, and what they make of pixels and of output channels."""
@@ -24,29 +28,60 @@ class TilesConv(RowsConv):
     algorithm = "conv_tiles"
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        conv, spec = self.read(region), self.stored(self.layout)
+        conv = self.read(region)
         if conv is not None and self.opencl(target).most_items >= SIDE * SIDE:
-            yield Offer([spec] * len(region.inputs), [spec], flops=conv.flops)
+            for spec in self.storages(self.layout):
+                yield Offer([spec] * len(region.inputs), [spec], accuracy=accuracy_in(spec, SUMS), flops=conv.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = self.read(region)
         assert conv is not None
-        return tiles_kernel(self.opencl(target), conv)
+        return tiles_kernel(self.opencl(target), conv, offer.outputs[0])
 
 
-def tiles_kernel(device: OpenCLDevice, conv: Convolution) -> OpenCLKernel:
-    """The prepared step; orders the weights."""
+def tiles_kernel(device: OpenCLDevice, conv: Convolution, spec: TensorSpec) -> OpenCLKernel:
+    """The prepared step, tensors stored as ``spec`` says; orders the weights."""
     window, finish = conv.window, conv.finish
     out_group, in_group = conv.out_channels // conv.groups, window.channels // conv.groups
     by_group = conv.weights.reshape(conv.groups, out_group, in_group, -1).transpose(0, 3, 2, 1)
     pixels = window.batch * window.pixels
     arguments: tuple[Argument, ...] = (
-        *(In(0), Constant(device, by_group.astype(np.float32)), Constant(device, finish.bias)),
+        *(In(0), Constant(device, by_group.astype(spec.dtype.numpy)), Constant(device, finish.bias)),
         *(None if finish.residual is None else In(finish.residual), Out(0)),
         *(in_group, window.channels, *window.size, *window.pads[:2], *window.kernel, *window.dilations),
-        *(*window.strides, window.batch, *window.out, out_group, conv.out_channels),
+        *(*window.strides, window.batch, *window.out, out_group, conv.out_channels, in_group, out_group),
         *(finish.activation.p0, finish.activation.p1),
     )
-    work = (-(-out_group // TILE) * SIDE, -(-pixels // TILE) * SIDE, conv.groups)
-    launch = Launch("conv_tiles.cl", "conv_tiles", finish.defines, arguments, work, (SIDE, SIDE, 1))
+    work, defines = _work(out_group, pixels, conv.groups), {**finish.defines, **storage(spec)}
+    launch = Launch("conv_tiles.cl", "conv_tiles", defines, arguments, work, (SIDE, SIDE, 1))
     return OpenCLKernel(device, (launch,))
+
+
+@dataclass(frozen=True, eq=False)
+class TiledFactors:
+    """Constant matrices [entry, depth, columns] that matrices of rows are multiplied by, entry by entry."""
+
+    device: OpenCLDevice
+    matrices: np.ndarray
+
+    @cached_property
+    def packed(self) -> Constant:
+        return Constant(self.device, self.matrices)
+
+    @cached_property
+    def nothing(self) -> Constant:
+        return Constant(self.device, np.zeros((self.matrices.shape[0], self.matrices.shape[2]), np.float32))
+
+    def launch(self, rows: int, x: Argument, y: Argument) -> Launch:
+        """y[entry] = x[entry] @ matrices[entry], ``rows`` rows each, one matrix behind the other."""
+        entries, depth, columns = self.matrices.shape
+        arguments = (
+            *(x, self.packed, self.nothing, None, y),
+            *(depth, depth, 1, rows, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, rows, columns, columns),
+            *(rows * depth, rows * columns, 0.0, 0.0),
+        )
+        return Launch("conv_tiles.cl", "conv_tiles", {}, arguments, _work(columns, rows, entries), (SIDE, SIDE, 1))
+
+
+def _work(columns: int, rows: int, groups: int) -> tuple[int, int, int]:
+    return -(-columns // TILE) * SIDE, -(-rows // TILE) * SIDE, groups

@@ -11,12 +11,13 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.phases import Phase, has_phases, phase_flops, phases_of
-from softneuro_core.routine import Kernel, Offer
+from softneuro_core.routine import SUMS, Kernel, Offer
+from softneuro_core.spec import NHWC
 from softneuro_core.windows import Window, is_f32
 from softneuro_opencl.conv_rows import TILES, Bordered, Tiling, rows_launch
 from softneuro_opencl.convolutions import Convolution, Finish, finish_of
 from softneuro_opencl.launches import Launch, OpenCLKernel
-from softneuro_opencl.routine import OpenCLRoutine
+from softneuro_opencl.routine import OpenCLRoutine, accuracy_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,17 +72,18 @@ class RowsTransposed(OpenCLRoutine):
         found = _transposed_of(region)
         if found is not None:
             flops = phase_flops(found.layer, found.weights.size)
-            yield Offer([self.nhwc], [self.nhwc], flops=flops)
+            for spec in self.storages(NHWC):
+                yield Offer([spec], [spec], accuracy=accuracy_in(spec, SUMS), flops=flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        found, device = _transposed_of(region), self.opencl(target)
+        found, device, spec = _transposed_of(region), self.opencl(target), offer.outputs[0]
         assert found is not None
         launches: list[Launch] = []
-        scratch = 0
+        elements = 0
         for phase, conv in found.convolutions():
             border, width = Bordered(conv.window), conv.window.out[1]
             pixels, vectors = next(tile for tile in TILES if tile[0] <= width)
             tiling = Tiling(pixels, vectors, device.lanes)
-            launches += [*border.launches, rows_launch(device, conv, tiling, phase.scatter)]
-            scratch = max(scratch, border.nbytes)
-        return OpenCLKernel(device, tuple(launches), scratch)
+            launches += [*border.launches(spec), rows_launch(device, conv, tiling, spec, phase.scatter)]
+            elements = max(elements, border.elements)
+        return OpenCLKernel(device, tuple(launches), elements * spec.dtype.numpy.itemsize)

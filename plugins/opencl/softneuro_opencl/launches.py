@@ -34,9 +34,10 @@ THE_INPUT, THE_OUTPUT = In(0), Out(0)
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Stands for the step's scratch, from ``offset`` floats on."""
+    """Stands for the step's scratch, from ``offset`` elements on, which are floats unless told."""
 
     offset: int = 0
+    itemsize: int = 4
 
 
 class Constant:
@@ -113,9 +114,9 @@ class OpenCLKernel:
                 return _place(inputs[index])
             case Out(index):
                 return _place(outputs[index])
-            case Scratch(offset):
+            case Scratch(offset, itemsize):
                 assert scratch is not None
-                memory, at = _place(scratch, 4)
+                memory, at = _place(scratch, itemsize)
                 return memory, np.uint64(int(at) + offset)
             case Constant():
                 return argument.memory, np.uint64(0)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Kernel, Offer
-from softneuro_core.spec import FLOAT32, NCHW, NHWC, Layout
+from softneuro_core.spec import FLOAT16, FLOAT32, NCHW, NHWC, Layout
 from softneuro_core.strides import Axis, broadcast_axes
 from softneuro_opencl.expressions import ELEMENTWISE, SINGLE, TYPES, expression_of
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
-from softneuro_opencl.routine import OpenCLRoutine
+from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
 
 MOST_LEAVES, MOST_LAYERS = 6, 8
 LONG_CHUNK, GROUP = 4096, 64
@@ -82,10 +83,12 @@ class Map(OpenCLRoutine):
             return
         rank = len(region.outputs[0].static_shape)
         for layout in (NCHW, NHWC) if rank >= 3 else (NCHW,):
-            specs = [self.stored(_layout(v, rank, layout), v.dtype) for v in region.inputs]
-            made = self.stored(layout, region.outputs[0].dtype)
-            for kind in ("long", "short"):
-                yield Offer(specs, [made], {"chunk": kind}, accuracy=tree.error)
+            for dtype, kind in product((None, FLOAT16) if tree.is_plain else (None,), ("long", "short")):
+                specs = [self.stored(_layout(v, rank, layout), dtype or v.dtype) for v in region.inputs]
+                made = self.stored(layout, dtype or region.outputs[0].dtype)
+                yield Offer(
+                    specs, [made], {"chunk": kind}, accuracy=accuracy_in(made, tree.error) if dtype else tree.error
+                )
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         tree = tree_of(region)
@@ -110,26 +113,38 @@ class Map(OpenCLRoutine):
         group = 1 if chunk > lanes else min(GROUP, items)
         arguments = (*sources, Out(0), Constant(device, np.array([*table, 0], np.int32)), inner.size, chunk)
         work = (-(-items // group) * group, rows)
-        defines = _defines(tree, result, inner, len(outer), lanes)
+        defines = {**_defines(tree, result, inner, len(outer), lanes), **storage(offer.outputs[0])}
         return OpenCLKernel(device, (Launch("map.cl", "mapped", defines, arguments, work, (group, 1)),))
 
 
 def _defines(tree: Tree, result: Value, inner: Axis, axes: int, lanes: int) -> dict[str, object]:
-    numbers, kinds = range(len(tree.leaves)), [TYPES[v.dtype.name] for v in tree.leaves]
-    reads = {0: "(floatv)(*a{k})", 1: "LOADV(a{k} + at)"} if tree.is_plain else {0: "*a{k}"}
+    numbers = range(len(tree.leaves))
+    kinds = ["DATA" if tree.is_plain and v.data is None else TYPES[v.dtype.name] for v in tree.leaves]
     held = ["floatv" if tree.is_plain else kind for kind in kinds]
-    lines = [f"const {held[k]} v{k} = " + reads.get(inner.steps[k], "a{k}[at * {s}]") for k in numbers]
+    lines = [f"const {held[k]} v{k} = {_read(tree, k, inner.steps[k])};" for k in numbers]
     return {
         "LANES": lanes,
         "AXES": axes,
-        "RESULT_TYPE": TYPES[result.dtype.name],
+        "RESULT_TYPE": "DATA" if tree.is_plain else TYPES[result.dtype.name],
         "PARAMETERS": "".join(f"TENSOR(const {kinds[k]}, a{k}), " for k in numbers),
         "BEGINS": " ".join(f"BEGIN(const {kinds[k]}, a{k});" for k in numbers),
         "LEAVES": " ".join(f"LEAF({k});" for k in numbers) if axes else "",
-        "READS": " ".join(line.format(k=k, s=inner.steps[k]) + ";" for k, line in zip(numbers, lines, strict=True)),
+        "READS": " ".join(lines),
         "STATEMENTS": " ".join(tree.statements),
         "RESULT": tree.result,
     }
+
+
+def _read(tree: Tree, leaf: int, step: int) -> str:
+    """What gives a leaf's next elements: in float32 or float16 (:data:`LOADV`) if they come from the network, as they
+    are where they are constants or of other types."""
+    if not tree.is_plain:
+        return f"a{leaf}[at * {step}]"
+    suffix = "" if tree.leaves[leaf].data is None else "F"
+    if step == 1:
+        return f"LOAD{suffix or 'V'}(a{leaf} + at)"
+    place = f"a{leaf} + at * {step}"
+    return f"(floatv)({f'*({place})' if suffix else f'LOAD({place})'})"
 
 
 def _layout(value: Value, rank: int, layout: Layout) -> Layout:

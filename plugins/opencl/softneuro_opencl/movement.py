@@ -1,5 +1,5 @@
 """Data movement on the device (``moved`` in ``kernels/movement.cl``): Transpose, Reshape, Concat, Split, Slice, and the
-other layout."""
+other layout; float16 to float32 and back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region, Value
 from softneuro_core.passes.rewrite import static_input
 from softneuro_core.routine import EXACT, Adapter, Kernel, Offer
-from softneuro_core.spec import NCHW, NHWC, OBJECT, DType, Layout, TensorSpec
+from softneuro_core.spec import FLOAT16, FLOAT32, NCHW, NHWC, OBJECT, DType, Layout, TensorSpec
 from softneuro_core.strides import Axis, merge
 from softneuro_core.windows import storage_strides
 from softneuro_opencl.device import OpenCLDevice
@@ -20,8 +20,8 @@ from softneuro_opencl.launches import THE_INPUT, THE_OUTPUT, Argument, Constant,
 from softneuro_opencl.routine import OpenCLRoutine
 
 FILE = "movement.cl"
-CHUNK = 4096
-"""Elements of an item."""
+CHUNK, SHORT = 4096, 16
+"""Elements of an item, and of rows that are not worth one."""
 WORDS = {1: "uchar", 2: "ushort", 4: "uint", 8: "ulong"}
 """What elements of so many bytes are moved as."""
 
@@ -50,7 +50,7 @@ def moved(
 ) -> Launch:
     """The copy of a box of so many elements by axis, from ``x`` to ``y``; steps and firsts in elements."""
     axes = merge([Axis(n, (a, b)) for n, a, b in zip(sizes, x_steps, y_steps, strict=True)])
-    *outer, inner = axes or [Axis(1, (1, 1))]
+    *outer, inner = _longest_last(axes) or [Axis(1, (1, 1))]
     table = [a.size for a in outer] + [a.steps[0] for a in outer] + [a.steps[1] for a in outer] + [0]
     arguments = (x, y, Constant(device, np.array(table, np.int32)), x_first, y_first, inner.size)
     work = (-(-inner.size // CHUNK), math.prod(a.size for a in outer))
@@ -59,6 +59,14 @@ def moved(
     return Launch(
         FILE, "moved", {"TYPE": word(dtype), "AXES": len(outer)}, (*arguments, *inner.steps, CHUNK), work, (1, 1)
     )
+
+
+def _longest_last(axes: Sequence[Axis]) -> list[Axis]:
+    """The loops, but for a short last one, for which nobody should start an item: then the longest is the last."""
+    if not axes or axes[-1].size >= SHORT:
+        return list(axes)
+    longest = max(range(len(axes)), key=lambda place: axes[place].size)
+    return [*axes[:longest], *axes[longest + 1 :], axes[longest]]
 
 
 def _dense(shape: Sequence[int]) -> list[int]:
@@ -222,7 +230,26 @@ class ToOtherLayout(Adapter):
         device, shape = target.device, value.static_shape
         assert isinstance(device, OpenCLDevice)
         order = dst.layout.permutation(len(shape))
-        steps = [
-            [s[a] for a in order] for s in (storage_strides(src.layout, shape), storage_strides(dst.layout, shape))
-        ]
-        return OpenCLKernel(device, (moved(device, src.dtype, [shape[a] for a in order], *steps),))
+        there, here = ([storage_strides(spec.layout, shape)[a] for a in order] for spec in (src, dst))
+        return OpenCLKernel(device, (moved(device, src.dtype, [shape[a] for a in order], there, here),))
+
+
+class Cast(Adapter):
+    """float32 to float16 and back, on the device."""
+
+    def __init__(self, device: str) -> None:
+        self.name = f"{device}/cast"
+
+    def accepts(self, src: TensorSpec, dst: TensorSpec, value: Value) -> bool:
+        here = src.device == dst.device == self.name.partition("/")[0] and src.layout == dst.layout in (NCHW, NHWC)
+        return here and {src.dtype, dst.dtype} == {FLOAT32, FLOAT16} and value.is_static
+
+    def prepare(self, src: TensorSpec, dst: TensorSpec, value: Value, target: Target) -> Kernel:
+        device, count = target.device, math.prod(value.static_shape)
+        assert isinstance(device, OpenCLDevice)
+        defines = {"TYPE": "uint", "AXES": 0, **({"TO_HALVES": ""} if dst.dtype is FLOAT16 else {})}
+        work = (-(-count // CHUNK),)
+        return OpenCLKernel(device, (Launch(FILE, "converted", defines, (In(0), Out(0), count, CHUNK), work, (1,)),))
+
+    def error(self, src: TensorSpec, dst: TensorSpec, value: Value) -> float:
+        return 2.0**-11 if dst.dtype is FLOAT16 else EXACT

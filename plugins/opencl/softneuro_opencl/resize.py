@@ -10,10 +10,11 @@ from softneuro_core.device import Target
 from softneuro_core.graph import Region
 from softneuro_core.resizing import resizing_of
 from softneuro_core.routine import EXACT, SUMS, Kernel, Offer
+from softneuro_core.spec import NHWC
 from softneuro_core.windows import is_f32
 from softneuro_opencl.launches import Constant, In, Launch, OpenCLKernel, Out
 from softneuro_opencl.movement import FILE
-from softneuro_opencl.routine import OpenCLRoutine
+from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
 
 
 class Resize(OpenCLRoutine):
@@ -27,7 +28,9 @@ class Resize(OpenCLRoutine):
         if len(region.inputs) != 1 or not is_f32(*region.inputs, *region.outputs):
             return
         if (found := resizing_of(region.exit)) is not None:
-            yield Offer([self.nhwc], [self.nhwc], accuracy=EXACT if found.is_nearest else SUMS)
+            for spec in self.storages(NHWC):
+                accuracy = EXACT if found.is_nearest else accuracy_in(spec, SUMS)
+                yield Offer([spec], [spec], accuracy=accuracy)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         device, found = self.opencl(target), resizing_of(region.exit)
@@ -35,6 +38,7 @@ class Resize(OpenCLRoutine):
         (n, c, h, w), (_, _, oh, ow) = found.shape, found.made
         tables = [Constant(device, t.astype(np.int32 if t.dtype.kind == "i" else np.float32))
                   for t in (*found.rows, *found.columns)]  # fmt: skip
-        defines = {"TYPE": "uint", "AXES": 1} | ({} if found.is_nearest else {"LINEAR": ""})
+        defines = {"TYPE": "uint", "AXES": 1, **storage(offer.outputs[0])}
+        defines |= {} if found.is_nearest else {"LINEAR": ""}
         arguments = (In(0), Out(0), *tables, c, h, w, oh, ow)
         return OpenCLKernel(device, (Launch(FILE, "resized", defines, arguments, (ow, n * oh), (1, 1)),))

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from softneuro_core.device import Target
 from softneuro_core.routine import Routine
-from softneuro_core.spec import FLOAT32, NCHW, NHWC, DType, Layout, TensorSpec
+from softneuro_core.spec import FLOAT16, FLOAT32, NCHW, NHWC, DType, Layout, TensorSpec
 from softneuro_opencl.device import OpenCLDevice
+
+HALF_ERROR = 2e-3
+"""Of factors rounded to 11 bits, relative to the largest result."""
+
+
+def storage(spec: TensorSpec) -> dict[str, str]:
+    """What kernels are told of how tensors lie (``common.cl``)."""
+    return {"HALVES": ""} if spec.dtype is FLOAT16 else {}
+
+
+def accuracy_in(spec: TensorSpec, accuracy: float) -> float:
+    """The error of a routine so exact in float32, its tensors so stored."""
+    return accuracy if spec.dtype is FLOAT32 else max(accuracy, HALF_ERROR)
 
 
 class OpenCLRoutine(Routine):
@@ -27,6 +42,11 @@ class OpenCLRoutine(Routine):
     @property
     def nchw(self) -> TensorSpec:
         return self.stored(NCHW)
+
+    def storages(self, *layouts: Layout) -> Iterator[TensorSpec]:
+        """float32 and, where the user allows it, float16 on this device, in each of these layouts."""
+        for dtype in (FLOAT32, FLOAT16):
+            yield from (self.stored(layout, dtype) for layout in layouts)
 
     def opencl(self, target: Target) -> OpenCLDevice:
         """The device code is made for."""

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import product
 
 import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region
 from softneuro_core.passes.rewrite import static_input
-from softneuro_core.routine import EXACT, Kernel, Offer
+from softneuro_core.routine import EXACT, SUMS, Kernel, Offer
+from softneuro_core.spec import NCHW
 from softneuro_core.windows import is_f32
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
-from softneuro_opencl.routine import OpenCLRoutine
+from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
 
 FILE = "rows.cl"
 LONG_SUMS = 2e-5
 """Of sums one element after the other."""
 
 
-def _launch(name: str, arguments: tuple[Argument, ...], *work: int, **defines: object) -> Launch:
-    return Launch(FILE, name, defines, arguments, work, (1,) * len(work))
+ITEMS = (1, 128)
+"""Of a group that makes a row."""
 
 
-class Softmax(OpenCLRoutine):
+def _launch(
+    name: str, arguments: tuple[Argument, ...], work: tuple[int, ...], defines: Mapping[str, object], items: int = 1
+) -> Launch:
+    group = (items, *(1 for _ in work[1:]))
+    return Launch(FILE, name, defines, arguments, (work[0] * items, *work[1:]), group)
+
+
+def _by_rows(offer: Offer) -> dict[str, object]:
+    return {"ITEMS": int(offer.params["items"]), **storage(offer.outputs[0])}
+
+
+class _ByRows(OpenCLRoutine):
+    """One input, one result, rows made by groups of items."""
+
+    def by_rows(self, target: Target) -> Iterable[Offer]:
+        for spec, items in product(self.storages(NCHW), ITEMS):
+            if items <= self.opencl(target).most_items:
+                yield Offer([spec], [spec], {"items": items}, accuracy=accuracy_in(spec, LONG_SUMS))
+
+
+class Softmax(_ByRows):
     """Softmax and LogSoftmax along the last axis."""
 
     def __init__(self, device: str, operator: str) -> None:
@@ -35,21 +57,20 @@ class Softmax(OpenCLRoutine):
         layer = region.exit
         (x,) = layer.operands
         if is_f32(x, *layer.results) and not x.is_constant and x.static_shape and _is_last(layer, len(x.static_shape)):
-            yield Offer([self.nchw], [self.nchw], accuracy=LONG_SUMS)
+            yield from self.by_rows(target)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         *rows, length = region.inputs[0].static_shape
-        defines = {"LOGARITHM": ""} if region.exit.type == "LogSoftmax" else {}
-        return OpenCLKernel(
-            self.opencl(target), (_launch("softmax", (In(0), Out(0), length), math.prod(rows), **defines),)
-        )
+        defines = {**_by_rows(offer), **({"LOGARITHM": ""} if region.exit.type == "LogSoftmax" else {})}
+        launch = _launch("softmax", (In(0), Out(0), length), (math.prod(rows),), defines, int(offer.params["items"]))
+        return OpenCLKernel(self.opencl(target), (launch,))
 
 
 def _is_last(layer: Layer, rank: int) -> bool:
     return int(layer.attrs.get("axis", -1)) in (-1, rank - 1)
 
 
-class LayerNorm(OpenCLRoutine):
+class LayerNorm(_ByRows):
     """LayerNormalization over the last axes, one result, scale and shift constant."""
 
     algorithm, pattern = "layernorm", ("LayerNormalization",)
@@ -61,7 +82,7 @@ class LayerNorm(OpenCLRoutine):
             return
         length = _normalised(layer)
         if all(v is None or (v.data is not None and v.data.size == length) for v in others):
-            yield Offer([self.nchw], [self.nchw], accuracy=LONG_SUMS)
+            yield from self.by_rows(target)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         layer, device = region.exit, self.opencl(target)
@@ -72,7 +93,9 @@ class LayerNorm(OpenCLRoutine):
         epsilon = float(layer.attrs.get("epsilon", 1e-5))
         arguments = (In(0), Constant(device, scale), Constant(device, shift), Out(0), length, epsilon)
         rows = math.prod(region.inputs[0].static_shape) // length
-        return OpenCLKernel(device, (_launch("normalised", arguments, rows),))
+        return OpenCLKernel(
+            device, (_launch("normalised", arguments, (rows,), _by_rows(offer), int(offer.params["items"])),)
+        )
 
 
 def _normalised(layer: Layer) -> int:
@@ -104,15 +127,18 @@ class Reduction(OpenCLRoutine):
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         if _reduced(region.exit) is not None:
-            accuracy = EXACT if region.exit.type in ("ReduceMax", "ReduceMin") else LONG_SUMS
-            yield Offer([self.nchw], [self.nchw], accuracy=accuracy)
+            is_exact = region.exit.type in ("ReduceMax", "ReduceMin")
+            for spec in self.storages(NCHW):
+                yield Offer([spec], [spec], accuracy=EXACT if is_exact else accuracy_in(spec, LONG_SUMS))
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = _reduced(region.exit)
         assert found is not None
         outer, length, inner = found
         defines = dict(zip(("START", "NEXT(t, v)", "END(t)"), REDUCTIONS[region.exit.type], strict=True))
-        launch = _launch("reduced", (In(0), Out(0), length, inner), outer * inner, **defines)
+        launch = _launch(
+            "reduced", (In(0), Out(0), length, inner), (outer * inner,), {**defines, **storage(offer.outputs[0])}
+        )
         return OpenCLKernel(self.opencl(target), (launch,))
 
 
@@ -150,7 +176,8 @@ class Products(OpenCLRoutine):
             return
         if min(len(a.static_shape), len(b.static_shape)) >= 2:
             flops = 2.0 * math.prod(region.outputs[0].static_shape) * a.static_shape[-1]
-            yield Offer([self.nchw, self.nchw], [self.nchw], flops=flops)
+            for spec in self.storages(NCHW):
+                yield Offer([spec, spec], [spec], accuracy=accuracy_in(spec, SUMS), flops=flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         device, (a, b) = self.opencl(target), region.exit.operands
@@ -158,7 +185,8 @@ class Products(OpenCLRoutine):
         depth = a.static_shape[-1]
         starts = np.stack([_starts(batch, v.static_shape) for v in (a, b)], -1).astype(np.int32)
         arguments = (In(0), In(1), Out(0), Constant(device, starts), rows, depth, columns)
-        return OpenCLKernel(device, (_launch("products", arguments, columns, rows, math.prod(batch)),))
+        work = (columns, rows, math.prod(batch))
+        return OpenCLKernel(device, (_launch("products", arguments, work, storage(offer.outputs[0])),))
 
 
 def _starts(batch: list[int], shape: tuple[int, ...]) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import product
 
 import numpy as np
 
@@ -10,10 +11,11 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import EXACT, SUMS, Kernel, Offer
+from softneuro_core.spec import NHWC
 from softneuro_core.windows import Window, is_f32, text, window_of
 from softneuro_opencl.convolutions import convolution_of
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, grouped
-from softneuro_opencl.routine import OpenCLRoutine
+from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
 
 FILE = "windows.cl"
 PIXELS = (7, 4, 1)
@@ -30,7 +32,7 @@ def _launch(
     window: Window,
     lanes: int,
     pixels: int,
-    defines: dict[str, object],
+    defines: Mapping[str, object],
     arguments: tuple[Argument, ...],
     most: int,
 ) -> Launch:
@@ -59,8 +61,9 @@ class DepthwiseConv(OpenCLRoutine):
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         conv = convolution_of(region)
         if conv is not None and conv.is_depthwise:
-            for pixels in _ways(conv.window.out[1]):
-                yield Offer([self.nhwc] * len(region.inputs), [self.nhwc], {"pixels": pixels}, flops=conv.flops)
+            for spec, pixels in product(self.storages(NHWC), _ways(conv.window.out[1])):
+                ends, accuracy = ([spec] * len(region.inputs), [spec]), accuracy_in(spec, SUMS)
+                yield Offer(*ends, {"pixels": pixels}, accuracy=accuracy, flops=conv.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = convolution_of(region)
@@ -73,9 +76,8 @@ class DepthwiseConv(OpenCLRoutine):
             *(None if finish.residual is None else In(finish.residual), Out(0)),
             *(*_geometry(window), finish.activation.p0, finish.activation.p1),
         )
-        launch = _launch(
-            "depthwise", window, lanes, int(offer.params["pixels"]), dict(finish.defines), arguments, device.most_items
-        )
+        defines = {**finish.defines, **storage(offer.outputs[0])}
+        launch = _launch("depthwise", window, lanes, int(offer.params["pixels"]), defines, arguments, device.most_items)
         return OpenCLKernel(device, (launch,))
 
 
@@ -93,15 +95,16 @@ class Pool(OpenCLRoutine):
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         if self._window(region) is not None:
-            accuracy = EXACT if self.is_maximum else SUMS
-            yield Offer([self.nhwc], [self.nhwc], accuracy=accuracy)
+            for spec in self.storages(NHWC):
+                accuracy = EXACT if self.is_maximum else accuracy_in(spec, SUMS)
+                yield Offer([spec], [spec], accuracy=accuracy)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         window = self._window(region)
         assert window is not None
         device = self.opencl(target)
         lanes = _vector(window.channels, device.lanes)
-        defines: dict[str, object] = {"MAXIMUM": ""} if self.is_maximum else {}
+        defines: dict[str, object] = {**storage(offer.outputs[0]), **({"MAXIMUM": ""} if self.is_maximum else {})}
         if region.exit.attrs.get("count_include_pad"):
             defines["COUNT_PAD"] = ""
         arguments = (In(0), Out(0), *_geometry(window), *window.pads[2:])

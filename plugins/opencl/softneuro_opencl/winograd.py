@@ -3,8 +3,9 @@ their positions. Matrices come from ``softneuro_core.cook_toom``, exact."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from itertools import product
 
 import numpy as np
 
@@ -13,15 +14,19 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer
+from softneuro_core.spec import NHWC
 from softneuro_core.winograd_tile import Tile
 from softneuro_opencl.conv_rows import Factors, Tiling
+from softneuro_opencl.conv_tiles import SIDE, TiledFactors
 from softneuro_opencl.convolutions import Convolution, convolution_of
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, Scratch, grouped
 from softneuro_opencl.programs import Defines
-from softneuro_opencl.routine import OpenCLRoutine
+from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
 
 OUTPUTS = (2, 4)
+ROWS, TILES = "rows", "tiles"
+"""The kernels that make the products."""
 SAVING = 0.9
 """A larger tile is offered if it needs at most this share of the products of the one before (the first: of all)."""
 FILE = "winograd.cl"
@@ -53,17 +58,24 @@ class Winograd(OpenCLRoutine):
             if tile is None or tile.products > SAVING * least:
                 continue
             least = tile.products
-            ends = [self.nhwc] * len(region.inputs), [self.nhwc]
             flops = conv.flops * tile.products / conv.weights[0, 0].size
-            for bands in _bands(conv, tile):
-                yield Offer(*ends, {"m": m, "bands": bands}, accuracy=tile.accuracy, flops=flops)
+            for spec, (by, bands) in product(self.storages(NHWC), _ways(conv, tile, self.opencl(target))):
+                ends, accuracy = ([spec] * len(region.inputs), [spec]), accuracy_in(spec, tile.accuracy)
+                yield Offer(*ends, {"m": m, "by": by, "bands": bands}, accuracy=accuracy, flops=flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = convolution_of(region)
         assert conv is not None
         tile = Tile.of(conv.window, int(offer.params["m"]))
         assert tile is not None
-        return _kernel(self.opencl(target), conv, tile, int(offer.params["bands"]))
+        return _kernel(self.opencl(target), conv, tile, offer)
+
+
+def _ways(conv: Convolution, tile: Tile, device: OpenCLDevice) -> Iterator[tuple[str, int]]:
+    """How the products are made, and in how many bands: tiles in local memory take the whole image at once."""
+    yield from ((ROWS, bands) for bands in _bands(conv, tile))
+    if device.most_items >= SIDE * SIDE:
+        yield TILES, 1
 
 
 def _bands(conv: Convolution, tile: Tile) -> list[int]:
@@ -73,16 +85,24 @@ def _bands(conv: Convolution, tile: Tile) -> list[int]:
     return sorted({1, max(1, min(nbytes // BAND_BYTES, tiles // LEAST_TILES))})
 
 
-def _kernel(device: OpenCLDevice, conv: Convolution, tile: Tile, bands: int) -> OpenCLKernel:
-    """Band by band, all in the scratch of the largest."""
-    window, channels, columns = conv.window, conv.window.channels, conv.out_channels
-    tiles = tile.count(window) * window.batch
-    counts = [len(band) for band in np.array_split(np.arange(tiles), bands)]
-    taps = np.ascontiguousarray(conv.weights.reshape(columns, channels, -1).transpose(2, 1, 0))
+def _factors(device: OpenCLDevice, matrices: np.ndarray, by: str, counts: Sequence[int]) -> Factors | TiledFactors:
+    """Of bands of so many tiles, nearly the same number each."""
+    if by == TILES:
+        return TiledFactors(device, matrices)
     fitting = [(pixels, vectors) for pixels, vectors in PRODUCTS if pixels <= min(counts)]
     pixels, vectors = min(fitting, key=lambda shape: -(-counts[0] // shape[0]) * shape[0])
-    factors = Factors(device, tile.filters(taps), Tiling(pixels, vectors, device.lanes))
-    bias, defines = Constant(device, conv.finish.bias), {"LANES": device.lanes, **_matrices(tile)}
+    return Factors(device, matrices, Tiling(pixels, vectors, device.lanes))
+
+
+def _kernel(device: OpenCLDevice, conv: Convolution, tile: Tile, offer: Offer) -> OpenCLKernel:
+    """Band by band, all in the scratch of the largest; filters and what is transformed are float32 in any case."""
+    window, channels, columns = conv.window, conv.window.channels, conv.out_channels
+    tiles = tile.count(window) * window.batch
+    counts = [len(band) for band in np.array_split(np.arange(tiles), int(offer.params["bands"]))]
+    taps = np.ascontiguousarray(conv.weights.reshape(columns, channels, -1).transpose(2, 1, 0))
+    factors = _factors(device, tile.filters(taps), str(offer.params["by"]), counts)
+    bias = Constant(device, conv.finish.bias)
+    defines = {"LANES": device.lanes, **_matrices(tile), **storage(offer.outputs[0])}
     sums = Scratch(tile.positions * counts[0] * channels)
     launches: list[Launch] = []
     first = 0

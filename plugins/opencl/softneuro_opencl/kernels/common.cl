@@ -5,15 +5,40 @@
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 
+/* DATA: what the network's tensors lie in; all sums are float. Vectors and single elements of them are read and written
+   by LOADV, STOREV, LOAD, STORE; those of constants and scratch, always float, by LOADF, STOREF. WORD: an element as it
+   is copied. */
+#ifdef HALVES
+#define DATA half
+#define WORD ushort
+#define LOAD(p) vload_half(0, (p))
+#define STORE(v, p) vstore_half((v), 0, (p))
+#else
+#define DATA float
+#define WORD uint
+#define LOAD(p) (*(p))
+#define STORE(v, p) (*(p) = (v))
+#endif
+
 #ifdef LANES
 #if LANES == 1
 typedef float floatv;
-#define LOADV(p) (*(p))
-#define STOREV(v, p) (*(p) = (v))
+#define LOADF(p) (*(p))
+#define STOREF(v, p) (*(p) = (v))
 #else
 typedef JOIN(float, LANES) floatv;
-#define LOADV(p) JOIN(vload, LANES)(0, (p))
-#define STOREV(v, p) JOIN(vstore, LANES)((v), 0, (p))
+#define LOADF(p) JOIN(vload, LANES)(0, (p))
+#define STOREF(v, p) JOIN(vstore, LANES)((v), 0, (p))
+#endif
+#if !defined(HALVES)
+#define LOADV LOADF
+#define STOREV STOREF
+#elif LANES == 1
+#define LOADV LOAD
+#define STOREV STORE
+#else
+#define LOADV(p) JOIN(vload_half, LANES)(0, (p))
+#define STOREV(v, p) JOIN(vstore_half, LANES)((v), 0, (p))
 #endif
 #endif
 

@@ -5,102 +5,102 @@
 #define WIDTH (VECTORS * LANES)
 
 __kernel __attribute__((reqd_work_group_size(1, 1, 1)))
-void conv_rows(TENSOR(const float, x), TENSOR(const float, w), TENSOR(const float, bias), TENSOR(const float, residual),
-               TENSOR(float, y), const int channels, const int pixel, const int in_row, const int in_image,
+void conv_rows(TENSOR(const DATA, x), TENSOR(const DATA, w), TENSOR(const float, bias), TENSOR(const DATA, residual),
+               TENSOR(DATA, y), const int channels, const int pixel, const int in_row, const int in_image,
                const int taps_y, const int taps_x, const int tap_row, const int tap_pixel, const int step_y,
                const int step_x, const int images, const int height, const int width, const int out_channels,
                const int out_pixel, const int out_row, const int out_image, const int out_first, const int panels,
                const int count, const int span, const int group_x, const int group_y, const float p0, const float p1) {
-    BEGIN(const float, x);
-    BEGIN(const float, w);
+    BEGIN(const DATA, x);
+    BEGIN(const DATA, w);
     BEGIN(const float, bias);
-    BEGIN(const float, residual);
-    BEGIN(float, y);
+    BEGIN(const DATA, residual);
+    BEGIN(DATA, y);
     const int begin_panel = get_global_id(1) * span, group = begin_panel / panels;
     x += (size_t)group * group_x;
     const int across = (width + PIXELS - 1) / PIXELS;
     const int begin = get_global_id(0) * count, end = min(begin + count, images * height * across);
-    for (int tile = begin; tile < end; ++tile) {
+    /* one loop over both: with two Intel's compiler kept the sums of 6 by 4 vectors in memory, at a third of the speed */
+    for (int turn = 0; turn < (end - begin) * span; ++turn) {
+        const int tile = begin + turn / span, number = begin_panel + turn % span;
         const int first = min(tile % across * PIXELS, width - PIXELS);
         const int image = tile / across / height, row = tile / across % height;
-        for (int number = begin_panel; number < begin_panel + span; ++number) {
-            floatv sums[PIXELS][VECTORS];
+        floatv sums[PIXELS][VECTORS];
+        #pragma unroll
+        for (int i = 0; i < PIXELS; ++i)
             #pragma unroll
-            for (int i = 0; i < PIXELS; ++i)
-                #pragma unroll
-                for (int j = 0; j < VECTORS; ++j)
-                    sums[i][j] = LOADV(bias + number * WIDTH + j * LANES);
+            for (int j = 0; j < VECTORS; ++j)
+                sums[i][j] = LOADF(bias + number * WIDTH + j * LANES);
 
-            __global const float *corner = x + (size_t)image * in_image + (size_t)row * step_y * in_row
-                                             + (size_t)first * step_x * pixel;
-            __global const float *factors = w + (size_t)number * taps_y * taps_x * channels * WIDTH;
-            for (int ty = 0; ty < taps_y; ++ty)
-                for (int tx = 0; tx < taps_x; ++tx) {
-                    __global const float *at = corner + ty * tap_row * in_row + tx * tap_pixel * pixel;
-                    for (int c = 0; c < channels; ++c) {
-                        floatv column[VECTORS];
+        __global const DATA *corner = x + (size_t)image * in_image + (size_t)row * step_y * in_row
+                                         + (size_t)first * step_x * pixel;
+        __global const DATA *factors = w + (size_t)number * taps_y * taps_x * channels * WIDTH;
+        for (int ty = 0; ty < taps_y; ++ty)
+            for (int tx = 0; tx < taps_x; ++tx) {
+                __global const DATA *at = corner + ty * tap_row * in_row + tx * tap_pixel * pixel;
+                for (int c = 0; c < channels; ++c) {
+                    floatv column[VECTORS];
+                    #pragma unroll
+                    for (int j = 0; j < VECTORS; ++j)
+                        column[j] = LOADV(factors + j * LANES);
+                    factors += WIDTH;
+                    #pragma unroll
+                    for (int i = 0; i < PIXELS; ++i) {
+                        const floatv value = (floatv)(LOAD(at + i * step_x * pixel + c));
                         #pragma unroll
                         for (int j = 0; j < VECTORS; ++j)
-                            column[j] = LOADV(factors + j * LANES);
-                        factors += WIDTH;
-                        #pragma unroll
-                        for (int i = 0; i < PIXELS; ++i) {
-                            const floatv value = (floatv)(at[i * step_x * pixel + c]);
-                            #pragma unroll
-                            for (int j = 0; j < VECTORS; ++j)
-                                sums[i][j] = MAD(value, column[j], sums[i][j]);
-                        }
+                            sums[i][j] = MAD(value, column[j], sums[i][j]);
                     }
                 }
+            }
 
-            const size_t place = (size_t)image * out_image + (size_t)row * out_row + (size_t)first * out_pixel
-                               + (size_t)group * group_y + out_first;
+        const size_t place = (size_t)image * out_image + (size_t)row * out_row + (size_t)first * out_pixel
+                           + (size_t)group * group_y + out_first;
+        #pragma unroll
+        for (int i = 0; i < PIXELS; ++i)
             #pragma unroll
-            for (int i = 0; i < PIXELS; ++i)
-                #pragma unroll
-                for (int j = 0; j < VECTORS; ++j) {
-                    const int column = (number % panels) * WIDTH + j * LANES;
-                    const size_t at = place + (size_t)i * out_pixel + column;
-                    if (column + LANES <= out_channels) {
-                        floatv v = sums[i][j];
+            for (int j = 0; j < VECTORS; ++j) {
+                const int column = (number % panels) * WIDTH + j * LANES;
+                const size_t at = place + (size_t)i * out_pixel + column;
+                if (column + LANES <= out_channels) {
+                    floatv v = sums[i][j];
 #ifdef RESIDUAL
-                        v += LOADV(residual + at);
+                    v += LOADV(residual + at);
 #endif
-                        STOREV(ACTIVATE(v), y + at);
-                    } else if (column < out_channels) {
-                        float lanes[LANES];
-                        STOREV(sums[i][j], lanes);
-                        for (int l = 0; l < out_channels - column; ++l) {
-                            float v = lanes[l];
+                    STOREV(ACTIVATE(v), y + at);
+                } else if (column < out_channels) {
+                    float lanes[LANES];
+                    STOREF(sums[i][j], lanes);
+                    for (int l = 0; l < out_channels - column; ++l) {
+                        float v = lanes[l];
 #ifdef RESIDUAL
-                            v += residual[at + l];
+                        v += LOAD(residual + at + l);
 #endif
-                            y[at + l] = ACTIVATE(v);
-                        }
+                        STORE(ACTIVATE(v), y + at + l);
                     }
                 }
-        }
+            }
     }
 }
 
 /* A copy of NHWC images with zeros around them; an item is a row of the result. */
-__kernel void bordered(TENSOR(const float, x), TENSOR(float, y), const int channels, const int height, const int width,
+__kernel void bordered(TENSOR(const WORD, x), TENSOR(WORD, y), const int channels, const int height, const int width,
                        const int top, const int left, const int rows, const int columns) {
-    BEGIN(const float, x);
-    BEGIN(float, y);
+    BEGIN(const WORD, x);
+    BEGIN(WORD, y);
     const int image = get_global_id(0) / rows, row = (int)(get_global_id(0) % rows) - top;
     const int begin = left * channels, end = (left + width) * channels, all = columns * channels;
     y += get_global_id(0) * all;
     if (row < 0 || row >= height) {
         for (int i = 0; i < all; ++i)
-            y[i] = 0.0f;
+            y[i] = 0;
         return;
     }
     x += ((size_t)image * height + row) * width * channels;
     for (int i = 0; i < begin; ++i)
-        y[i] = 0.0f;
+        y[i] = 0;
     for (int i = 0; i < width * channels; ++i)
         y[begin + i] = x[i];
     for (int i = end; i < all; ++i)
-        y[i] = 0.0f;
+        y[i] = 0;
 }

@@ -63,13 +63,31 @@ __kernel void gathered(TENSOR(const TYPE, x), TENSOR(const INDEX, indices), TENS
 }
 #endif
 
+/* float32 to float16 (TO_HALVES) or back, ``chunk`` of ``length`` elements an item. */
+#ifdef TO_HALVES
+#define FROM float
+#define INTO half
+#define CONVERTED(i) vstore_half(x[i], i, y)
+#else
+#define FROM half
+#define INTO float
+#define CONVERTED(i) y[i] = vload_half(i, x)
+#endif
+__kernel void converted(TENSOR(const FROM, x), TENSOR(INTO, y), const int length, const int chunk) {
+    BEGIN(const FROM, x);
+    BEGIN(INTO, y);
+    const int first = get_global_id(0) * chunk, end = min(first + chunk, length);
+    for (int i = first; i < end; ++i)
+        CONVERTED(i);
+}
+
 /* Images resized, NHWC: an output row blends the input rows ``rows`` names twice, the second with its weight, an output
    pixel columns likewise. An item makes an output pixel. */
-__kernel void resized(TENSOR(const float, x), TENSOR(float, y), TENSOR(const int, rows), TENSOR(const float, row_weights),
+__kernel void resized(TENSOR(const DATA, x), TENSOR(DATA, y), TENSOR(const int, rows), TENSOR(const float, row_weights),
                       TENSOR(const int, columns), TENSOR(const float, column_weights), const int channels,
                       const int in_height, const int in_width, const int height, const int width) {
-    BEGIN(const float, x);
-    BEGIN(float, y);
+    BEGIN(const DATA, x);
+    BEGIN(DATA, y);
     BEGIN(const int, rows);
     BEGIN(const float, row_weights);
     BEGIN(const int, columns);
@@ -78,17 +96,17 @@ __kernel void resized(TENSOR(const float, x), TENSOR(float, y), TENSOR(const int
     x += (size_t)image * in_height * in_width * channels;
     y += (get_global_id(1) * width + column) * channels;
     const int left = columns[2 * column] * channels, right = columns[2 * column + 1] * channels;
-    __global const float *top = x + (size_t)rows[2 * row] * in_width * channels;
+    __global const DATA *top = x + (size_t)rows[2 * row] * in_width * channels;
 #ifdef LINEAR
-    __global const float *bottom = x + (size_t)rows[2 * row + 1] * in_width * channels;
+    __global const DATA *bottom = x + (size_t)rows[2 * row + 1] * in_width * channels;
     const float u = column_weights[column], v = row_weights[row];
     for (int c = 0; c < channels; ++c) {
-        const float upper = top[left + c] + (top[right + c] - top[left + c]) * u;
-        const float lower = bottom[left + c] + (bottom[right + c] - bottom[left + c]) * u;
-        y[c] = upper + (lower - upper) * v;
+        const float a = LOAD(top + left + c), b = LOAD(bottom + left + c);
+        const float upper = a + (LOAD(top + right + c) - a) * u, lower = b + (LOAD(bottom + right + c) - b) * u;
+        STORE(upper + (lower - upper) * v, y + c);
     }
 #else
     for (int c = 0; c < channels; ++c)
-        y[c] = top[left + c];
+        STORE(LOAD(top + left + c), y + c);
 #endif
 }

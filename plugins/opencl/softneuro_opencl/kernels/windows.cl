@@ -15,9 +15,9 @@
         const int yy = y0 + ty * tap_row;                                                                             \
         if (yy < 0 || yy >= in_height)                                                                                \
             continue;                                                                                                 \
-        __global const float *line = x + (long)yy * in_width * channels;                                              \
+        __global const DATA *line = x + (long)yy * in_width * channels;                                              \
         for (int tx = 0; tx < taps_x; ++tx) {                                                                         \
-            const floatv factor = LOADV(w + (ty * taps_x + tx) * channels + channel);                                 \
+            const floatv factor = LOADF(w + (ty * taps_x + tx) * channels + channel);                                 \
             _Pragma("unroll")                                                                                         \
             for (int i = 0; i < PIXELS; ++i) {                                                                        \
                 const int xx = x0 + i * step_x + tx * tap_pixel;                                                      \
@@ -27,19 +27,19 @@
         }                                                                                                             \
     }
 
-__kernel void depthwise(TENSOR(const float, x), TENSOR(const float, w), TENSOR(const float, bias),
-                        TENSOR(const float, residual), TENSOR(float, y), const int channels, const int in_height,
+__kernel void depthwise(TENSOR(const DATA, x), TENSOR(const float, w), TENSOR(const float, bias),
+                        TENSOR(const DATA, residual), TENSOR(DATA, y), const int channels, const int in_height,
                         const int in_width, const int top, const int left, const int taps_y, const int taps_x,
                         const int tap_row, const int tap_pixel, const int step_y, const int step_x, const int height,
                         const int width, const float p0, const float p1) {
-    BEGIN(const float, x);
+    BEGIN(const DATA, x);
     BEGIN(const float, w);
     BEGIN(const float, bias);
-    BEGIN(const float, residual);
-    BEGIN(float, y);
+    BEGIN(const DATA, residual);
+    BEGIN(DATA, y);
     ITEM;
     floatv sums[PIXELS];
-    const floatv start = LOADV(bias + channel);
+    const floatv start = LOADF(bias + channel);
     #pragma unroll
     for (int i = 0; i < PIXELS; ++i)
         sums[i] = start;
@@ -60,12 +60,12 @@ __kernel void depthwise(TENSOR(const float, x), TENSOR(const float, w), TENSOR(c
 
 /* MAXIMUM: the largest; else the average over what lies inside, or, with COUNT_PAD, over ``inside_y`` and ``inside_x``
    (the image with its border). */
-__kernel void pooled(TENSOR(const float, x), TENSOR(float, y), const int channels, const int in_height,
+__kernel void pooled(TENSOR(const DATA, x), TENSOR(DATA, y), const int channels, const int in_height,
                      const int in_width, const int top, const int left, const int taps_y, const int taps_x,
                      const int tap_row, const int tap_pixel, const int step_y, const int step_x, const int height,
                      const int width, const int bottom, const int right) {
-    BEGIN(const float, x);
-    BEGIN(float, y);
+    BEGIN(const DATA, x);
+    BEGIN(DATA, y);
     ITEM;
     for (int i = 0; i < PIXELS; ++i) {
 #ifdef MAXIMUM

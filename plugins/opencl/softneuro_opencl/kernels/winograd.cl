@@ -2,10 +2,10 @@
    APPLY_BT and APPLY_AT (of rows and of columns: _Y, _X) assign o(0) .. from i(0) ..: see winograd.py. */
 
 /* data[position][tile][channel] of ``tiles`` tiles from ``first`` on; an item makes LANES channels of a tile. */
-__kernel void forward(TENSOR(const float, x), TENSOR(float, data), const int channels, const int in_height,
+__kernel void forward(TENSOR(const DATA, x), TENSOR(float, data), const int channels, const int in_height,
                       const int in_width, const int top, const int left, const int tiles_y, const int tiles_x,
                       const int first, const int tiles) {
-    BEGIN(const float, x);
+    BEGIN(const DATA, x);
     BEGIN(float, data);
     const int channel = min((int)get_global_id(0) * LANES, channels - LANES), tile = first + get_global_id(1);
     const int image = tile / (tiles_y * tiles_x), ty = tile / tiles_x % tiles_y, tx = tile % tiles_x;
@@ -35,20 +35,20 @@ __kernel void forward(TENSOR(const float, x), TENSOR(float, data), const int cha
         APPLY_BT_X(O, I)
         #pragma unroll
         for (int j = 0; j < SIZE_X; ++j)
-            STOREV(v[j], data + (size_t)(i * SIZE_X + j) * tiles * channels);
+            STOREF(v[j], data + (size_t)(i * SIZE_X + j) * tiles * channels);
     }
 #undef I
 #undef O
 }
 
 /* y from sums[position][tile][output channel] of the same tiles; an item makes the pixels of a tile for LANES channels. */
-__kernel void backward(TENSOR(const float, sums), TENSOR(const float, bias), TENSOR(const float, residual),
-                       TENSOR(float, y), const int out_channels, const int height, const int width, const int tiles_y,
+__kernel void backward(TENSOR(const float, sums), TENSOR(const float, bias), TENSOR(const DATA, residual),
+                       TENSOR(DATA, y), const int out_channels, const int height, const int width, const int tiles_y,
                        const int tiles_x, const int first, const int tiles, const float p0, const float p1) {
     BEGIN(const float, sums);
     BEGIN(const float, bias);
-    BEGIN(const float, residual);
-    BEGIN(float, y);
+    BEGIN(const DATA, residual);
+    BEGIN(DATA, y);
     const int channel = min((int)get_global_id(0) * LANES, out_channels - LANES);
     const int tile = first + get_global_id(1);
     const int image = tile / (tiles_y * tiles_x), ty = tile / tiles_x % tiles_y, tx = tile % tiles_x;
@@ -62,14 +62,14 @@ __kernel void backward(TENSOR(const float, sums), TENSOR(const float, bias), TEN
         floatv d[SIZE_Y];
         #pragma unroll
         for (int i = 0; i < SIZE_Y; ++i)
-            d[i] = LOADV(sums + (size_t)(i * SIZE_X + j) * tiles * out_channels);
+            d[i] = LOADF(sums + (size_t)(i * SIZE_X + j) * tiles * out_channels);
         APPLY_AT_Y(O, I)
     }
 #undef I
 #undef O
 #define I(k) t[i][k]
 #define O(k) v[k]
-    const floatv start = LOADV(bias + channel);
+    const floatv start = LOADF(bias + channel);
     #pragma unroll
     for (int i = 0; i < OUT_Y; ++i) {
         floatv v[OUT_X];

@@ -1,0 +1,39 @@
+"""Plans over several devices beside those of one device alone: whether the joint one is ever slower, and its split.
+
+Must not know how engines are run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.interleaved import Timing, ratio
+
+JOINT, ALONE = "softneuro", ("softneuro-cpu", "softneuro-opencl")
+
+
+def joint_of(engines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The joint plan's time over that of the better plan of one device (median of rounds, 95 %), which that is, and
+    how many steps the joint plan has on each device; None where one of them did not run."""
+    found = {name: engines.get(name, {"failed": "absent"}) for name in (JOINT, *ALONE)}
+    if any("failed" in facts for facts in found.values()):
+        return None
+    better = min(ALONE, key=lambda name: float(found[name]["median_us"]))
+    over = ratio(_timing(found[JOINT]), _timing(found[better]))
+    return {"over": over, "better": better, "devices": found[JOINT]["devices"], "transfers": found[JOINT]["transfers"]}
+
+
+def told(row: Mapping[str, Any]) -> str:
+    """One line on a row's joint plan."""
+    joint = row["joint"]
+    middle, low, high = joint["over"]
+    split = ", ".join(f"{count} steps on {device}" for device, count in sorted(joint["devices"].items()))
+    return (
+        f"  {row['model']:20} {row['threads']} threads  joint {middle:.2f} ({low:.2f}-{high:.2f}) of the time of"
+        f" {joint['better']}: {split}, {joint['transfers']} transfers"
+    )
+
+
+def _timing(found: Mapping[str, Any]) -> Timing:
+    return Timing(found["runs"], found["median_us"], found["min_us"], tuple(found["rounds_us"]), found["cpu_per_wall"])
