@@ -43,6 +43,12 @@ class OpenCLDevice(Device):
         return max(4, min(16, int(self.handle.native_vector_width_float)))
 
     @property
+    def is_cpu(self) -> bool:
+        import pyopencl as cl
+
+        return bool(self.handle.type & cl.device_type.CPU)
+
+    @property
     def units(self) -> int:
         """Cores, or what the device has of the kind."""
         return max(1, int(self.handle.max_compute_units))
@@ -79,6 +85,10 @@ class OpenCLDevice(Device):
         array = np.ascontiguousarray(array)
         if not array.nbytes:
             return self.alloc(1)
+        if self.shares_host_memory:
+            held = fresh(array.nbytes)
+            held[: array.nbytes] = _bytes(array)
+            return self.share(held)
         return cl.Buffer(self.context, cl.mem_flags.READ_ONLY | cl.mem_flags.COPY_HOST_PTR, hostbuf=array)
 
     def upload(self, buffer: Buffer, array: np.ndarray) -> None:

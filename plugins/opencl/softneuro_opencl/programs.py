@@ -36,7 +36,8 @@ def kernel(device: OpenCLDevice, file: str, name: str, defines: Defines) -> Any:
 @cache
 def _program(device: OpenCLDevice, file: str, defines: tuple[tuple[str, Any], ...]) -> Any:
     """Lives as long as the process, as compiled CPU kernels do."""
-    head = "".join(f"#define {name} {value}\n" for name, value in defines)
+    here = (("CPU", ""),) if device.is_cpu else ()
+    head = "".join(f"#define {name} {value}\n" for name, value in (*here, *defines))
     source = head + _text("common.cl") + _text(file)
     key = hashlib.sha256(f"{device.fingerprint()}\n{OPTIONS}\n{source}".encode()).hexdigest()[:32]
     kept = cache_folder() / "opencl" / f"{Path(file).stem}-{key}.bin"
