@@ -30,6 +30,8 @@ on being started: 64 to 256 channels at 56x56 2,006 us in tiles of 6 by 4, 1,430
 turns, one disturbed core of Sapphire Rapids, Intel's runtime; by a script that is not kept)."""
 NEAR_BYTES = 128 << 10
 """Weights of a group that are no more stay in the first cache: an item then makes all channels of its pixels."""
+FAR_BYTES = 1 << 20
+"""An input as large is no longer in a core's own cache when it is read."""
 MOST_TILES, WASTE = 3, 1.15
 """Offered of one convolution, and what they may compute of what the thriftiest computes. On a core of 96 GFLOP/s by
 Intel's runtime (Sapphire Rapids, disturbed): 256 to 64 channels at 56x56 1,043 us in tiles of 6 by 4, 1,697 of 7 by 2;
@@ -189,6 +191,8 @@ def rows_launch(device: OpenCLDevice, conv: Convolution, tiling: Tiling, spec: T
         *(panels, items.count, items.span, in_group, out_group, finish.activation.p0, finish.activation.p1),
     )
     defines = {**tiling.defines, **finish.defines, **storage(spec)}
+    if window.is_pointwise and 4 * window.batch * window.pixels * pixel >= FAR_BYTES:
+        defines["NEXT_PIXELS"] = ""
     return Launch(FILE, "conv_rows", defines, arguments, items.work, (1, 1, 1))
 
 

@@ -43,10 +43,11 @@ class OpenCLDevice(Device):
         return max(4, min(16, int(self.handle.native_vector_width_float)))
 
     @property
-    def is_cpu(self) -> bool:
+    def prefetches(self) -> bool:
+        """Whether kernels may ask for data ahead: CPUs may, but Oclgrind interprets no such instruction."""
         import pyopencl as cl
 
-        return bool(self.handle.type & cl.device_type.CPU)
+        return bool(self.handle.type & cl.device_type.CPU) and "oclgrind" not in self.handle.platform.name.lower()
 
     @property
     def units(self) -> int:

@@ -36,7 +36,7 @@ def kernel(device: OpenCLDevice, file: str, name: str, defines: Defines) -> Any:
 @cache
 def _program(device: OpenCLDevice, file: str, defines: tuple[tuple[str, Any], ...]) -> Any:
     """Lives as long as the process, as compiled CPU kernels do."""
-    here = (("CPU", ""),) if device.is_cpu else ()
+    here = (("PREFETCHES", ""),) if device.prefetches else ()
     head = "".join(f"#define {name} {value}\n" for name, value in (*here, *defines))
     source = head + _text("common.cl") + _text(file)
     key = hashlib.sha256(f"{device.fingerprint()}\n{OPTIONS}\n{source}".encode()).hexdigest()[:32]
