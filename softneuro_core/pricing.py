@@ -11,7 +11,7 @@ import numpy as np
 
 from softneuro_core import estimate
 from softneuro_core.builtin.control import ControlRoutine
-from softneuro_core.candidates import AdapterChoice, Candidate, Candidates, enumerate_adapters
+from softneuro_core.candidates import AdapterChoice, Candidate, Candidates, enumerate_adapters, rounds
 from softneuro_core.catalog import Catalog
 from softneuro_core.costs import Cost, CostDatabase
 from softneuro_core.graph import Graph, Layer
@@ -198,18 +198,21 @@ def _control_price(candidate: Candidate, bodies: Mapping[str, Price], taken: str
 @dataclass(frozen=True, slots=True)
 class Correction:
     """How much slower or faster steps like one seen in place are there than measured alone: whatever computes the same
-    layer on the same device with the same result layouts. A region corrects each of its layers, so that a layer alone
-    and the same one fused with its neighbours are not told apart by what was seen of only one of them."""
+    layer on the same device with the same result layouts, rounding real values or not. A region corrects each of its
+    layers, so that a layer alone and the same one fused with its neighbours are not told apart by what was seen of only
+    one of them."""
 
     layer: str
     device: str
     layouts: tuple[str, ...]
+    rounds: bool
 
     @staticmethod
     def of(candidate: Candidate) -> tuple[Correction, ...]:
         """One for each layer the candidate computes."""
         layouts = tuple(s.layout.axes for s in candidate.offer.outputs)
-        return tuple(Correction(layer.name, candidate.routine.device, layouts) for layer in candidate.region.layers)
+        how = candidate.routine.device, layouts, rounds(candidate)
+        return tuple(Correction(layer.name, *how) for layer in candidate.region.layers)
 
 
 def corrected(prices: Prices, ratios: Mapping[Correction, float]) -> Prices:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from softneuro_core.candidates import Candidates
-from softneuro_core.plan import AdapterStep
+from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.pricing import Correction, Pricing, corrected
 from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.profiling.whole_plans import choice
@@ -18,13 +19,26 @@ TIMER_US = 1.0
 
 
 def settle_in_place(found: Candidates, prices: Prices, task: Task, first: Tuned, pricing: Pricing) -> Tuned:
+    """The plan :func:`settle` keeps."""
+    again = lambda other: select_plan(found, other, task, first.plan.bodies, first.bodies)  # noqa: E731
+    return settle(prices, task, first, pricing.run_in_place, again)[0]
+
+
+def settle(
+    prices: Prices,
+    task: Task,
+    first: Tuned,
+    run: Callable[[Plan], InPlace | None],
+    select: Callable[[Prices], Tuned],
+) -> tuple[Tuned, dict[Correction, float]]:
     """Decision 5: run the plan whole; where a step disagrees with its isolated time, correct all its like and select
-    again, at most four rounds, never back to a plan already tried. The one with the fastest whole run is kept."""
+    again, at most four rounds, never back to a plan already tried. The one with the fastest whole run is kept; with it
+    comes how far steps were from their isolated times."""
     tried: dict[str, Tuned] = {}
     ratios: dict[Correction, float] = {}
     current = first
     for number in range(1, IN_SITU_ROUNDS + 1):
-        seen = pricing.run_in_place(current.plan)
+        seen = run(current.plan)
         if seen is None:  # told in the progress notes; the isolated answer stands
             break
         tried[choice(current.plan)] = as_seen(current, prices, seen)
@@ -33,10 +47,10 @@ def settle_in_place(found: Candidates, prices: Prices, task: Task, first: Tuned,
         if not fresh or task.is_over:
             break
         ratios |= fresh
-        current = select_plan(found, corrected(prices, ratios), task, first.plan.bodies, first.bodies)
+        current = select(corrected(prices, ratios))
         if choice(current.plan) in tried:
             break
-    return min(tried.values(), key=lambda t: t.plan.predictions["best_us"], default=first)
+    return min(tried.values(), key=lambda t: t.plan.predictions["best_us"], default=first), ratios
 
 
 def _disagreements(tuned: Tuned, isolated: Prices, seen: InPlace) -> dict[Correction, float]:

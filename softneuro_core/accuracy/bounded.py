@@ -17,11 +17,11 @@ from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
 from softneuro_core.grids import grids_of
 from softneuro_core.plan import Plan
-from softneuro_core.pricing import Pricing
+from softneuro_core.pricing import Correction, Pricing, corrected
 from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.rivals import settle_rivals
 from softneuro_core.selection import Prices, chosen_candidates
-from softneuro_core.settling import as_seen, settle_in_place
+from softneuro_core.settling import as_seen, settle, settle_in_place
 from softneuro_core.task import Task, Tuned, select_plan
 
 TRIAL_SAMPLES = 8
@@ -134,11 +134,13 @@ def tune_bounded(
         exact = _rounding_nothing(found, prices, free, pricing)
         truth = outputs_of(graph, exact.plan, samples, task.catalog)
         metric.score(truth, truth)  # what is wrong with it is told now, not after all the trials
-        judge = _Judge(graph, samples, truth, metric, task, pricing)
+        judge = _Judge(graph, samples, truth, metric, task, pricing, prices)
         trial = Trial(found, prices, free, samples[:TRIAL_SAMPLES], truth[:TRIAL_SAMPLES])
         parts = parts_of(prices.kernels)
         noise = trial.noise_by_part(parts.values())
         front = Front(replace(trial, task=task), parts, noise)
+        if task.measure and not task.is_over:
+            front = _corrected(front, prices, task, pricing)
         every = front.corners()
         points = [judge.point(corner) for corner in every if _rounds_any(corner)]
         if free is task:
@@ -157,7 +159,7 @@ def tune_bounded(
         best = min(held, key=lambda number: points[number].us)
         if task.measure:
             rate = points[best].rate
-            points[best] = judge.settled(points[best], prices, lambda p: front.under(p).at(rate).tuned, max_drop)
+            points[best] = judge.settled(points[best], lambda p: front.under(p).at(rate).tuned, max_drop)
     return Bounded(every[0].tuned, points[best], tuple(points), noise, metric.name, max_drop, len(samples))
 
 
@@ -171,6 +173,21 @@ def _rounding_nothing(found: Candidates, prices: Prices, task: Task, pricing: Pr
     plain = Prices({c: p for c, p in prices.kernels.items() if not rounds(c)}, prices.adapters)
     exact = select_plan(found, plain, task, {}, {})
     return settle_in_place(found, plain, task, exact, pricing) if task.measure else exact
+
+
+def _corrected(front: Front, prices: Prices, task: Task, pricing: Pricing) -> Front:
+    """The front with prices as they were seen in place, in the fastest plans of all and in those that round nothing:
+    large weights, for one, are nearer in a network than in a kernel measured alone."""
+    ratios: dict[Correction, float] = {}
+    for rate in (None, 0.0):
+        with suppress(SelectionError):
+            select = partial(_selected, front, rate)
+            ratios |= settle(prices, task, select(prices), pricing.run_in_place, select)[1]
+    return front.under(corrected(prices, ratios))
+
+
+def _selected(front: Front, rate: float | None, prices: Prices) -> Tuned:
+    return front.under(prices).at(rate).tuned
 
 
 def _float_point(exact: Tuned) -> Point:
@@ -189,6 +206,7 @@ class _Judge:
     metric: Metric
     task: Task
     pricing: Pricing
+    isolated: Prices
 
     def point(self, corner: Corner) -> Point:
         """The corner run on the data, and timed whole."""
@@ -196,13 +214,13 @@ class _Judge:
         seen_noise, drop = self._lost(tuned.plan)
         seen = self.pricing.run_in_place(tuned.plan) if self.task.measure else None
         if seen is not None:  # else told in the progress notes; the prediction stands
-            tuned = as_seen(tuned, tuned.form.prices, seen)
+            tuned = as_seen(tuned, self.isolated, seen)
         best_us = us if seen is None else seen.best_us
         return Point(tuned, us, best_us, corner.noise, seen_noise, drop, corner.rate)
 
-    def settled(self, point: Point, isolated: Prices, select: Callable[[Prices], Tuned], max_drop: float) -> Point:
+    def settled(self, point: Point, select: Callable[[Prices], Tuned], max_drop: float) -> Point:
         """The point with rivals of its steps where they were seen to be faster and lose no more than allowed either."""
-        tuned = settle_rivals(point.tuned, isolated, select, self.pricing.run_in_turns, self.task)
+        tuned = settle_rivals(point.tuned, self.isolated, select, self.pricing.run_in_turns, self.task)
         if tuned is point.tuned:
             return point
         seen_noise, drop = self._lost(tuned.plan)

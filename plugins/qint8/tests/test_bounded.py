@@ -25,6 +25,8 @@ from softneuro_core.costs import CostDatabase
 from softneuro_core.errors import SelectionError
 from softneuro_core.graph import Graph
 from softneuro_core.plan import AdapterStep
+from softneuro_core.pricing import Pricing
+from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.program import prepare
 from softneuro_core.report.kept import bound_reasons
 from softneuro_core.selection import Price, Prices
@@ -122,6 +124,20 @@ def test_a_rounding_plan_runs_from_its_file_on_a_model_loaded_anew(loose: Bounde
     made = sn.Session(MODEL, again, catalog=CATALOG).run(SAMPLES[0])
     (here,) = outputs_of(laid(), rounding, SAMPLES[:1], CATALOG)
     np.testing.assert_array_equal(made["y"], here["y"])
+
+
+def test_what_steps_take_in_place_decides(database: CostDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Integers are faster by isolated costs (``loose``), and planted to be slow among others."""
+    integers = [n for n in CATALOG.routines if (o := CATALOG.owners.get(n)) is not None and o.name == "qint8"]
+
+    def seen(self: Pricing, plan: sn.Plan, again: bool = False) -> InPlace:
+        us = [1e6 if getattr(step, "routine", "") in integers else 1.0 for step in plan.steps]
+        return InPlace(sum(us), sum(us), us, [0.0] * len(us), 9)
+
+    monkeypatch.setattr(Pricing, "run_in_place", seen)
+    monkeypatch.setattr(Pricing, "run_in_turns", lambda self, plans: None)
+    found = tuned(database, 0.5)
+    assert not found.chosen.rounded_layers and not any(point.rounded_layers for point in found.points)
 
 
 def test_a_bound_of_nothing_keeps_float(database: CostDatabase) -> None:
