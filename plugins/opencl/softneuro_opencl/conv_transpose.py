@@ -14,9 +14,10 @@ from softneuro_core.phases import Phase, has_phases, phase_flops, phases_of
 from softneuro_core.routine import SUMS, Kernel, Offer
 from softneuro_core.spec import NHWC
 from softneuro_core.windows import Window, is_f32
-from softneuro_opencl.conv_rows import TILES, Bordered, Tiling, rows_launch
+from softneuro_opencl.conv_rows import TILES
 from softneuro_opencl.convolutions import Convolution, Finish, finish_of
 from softneuro_opencl.launches import Launch, OpenCLKernel
+from softneuro_opencl.register_tiles import Bordered, Tiling, rows_launch
 from softneuro_opencl.routine import OpenCLRoutine, accuracy_in
 
 

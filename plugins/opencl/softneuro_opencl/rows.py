@@ -20,8 +20,6 @@ from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
 FILE = "rows.cl"
 LONG_SUMS = 2e-5
 """Of sums one element after the other."""
-
-
 ITEMS = (1, 128)
 """Of a group that makes a row."""
 

@@ -16,12 +16,12 @@ from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer
 from softneuro_core.spec import NHWC
 from softneuro_core.winograd_tile import Tile
-from softneuro_opencl.conv_rows import Factors, Tiling
 from softneuro_opencl.conv_tiles import SIDE, TiledFactors
 from softneuro_opencl.convolutions import Convolution, convolution_of
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, Scratch, grouped
 from softneuro_opencl.programs import Defines
+from softneuro_opencl.register_tiles import Factors, Tiling
 from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
 
 OUTPUTS = (2, 4)
