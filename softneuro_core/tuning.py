@@ -16,6 +16,7 @@ from softneuro_core.errors import InputError
 from softneuro_core.graph import Graph
 from softneuro_core.grids import grids_of
 from softneuro_core.memory_budget import tune_within
+from softneuro_core.one_device import settle_devices
 from softneuro_core.passes.changed import changed
 from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
@@ -148,6 +149,7 @@ def _tune(graph: Graph, task: Task, sample: Mapping[str, Any] | None) -> Tuned:
             tuned = settle_in_place(found, prices, task, tuned, pricing)
             again = lambda other: select_plan(found, other, task, plans, bodies)  # noqa: E731
             tuned = settle_rivals(tuned, prices, again, pricing.run_in_turns, task)
+            tuned = settle_devices(tuned, prices, again, pricing.run_in_place, pricing.run_in_turns, task)
     return tuned
 
 

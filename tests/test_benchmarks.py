@@ -21,9 +21,11 @@ from rich.console import Console
 from benchmarks.chart import chart
 from benchmarks.engines import ENGINES
 from benchmarks.interleaved import Timing, interleave, ratio
+from benchmarks.joint import joint_of, told
 from benchmarks.match import Match, best_peer, play, ratios
 from benchmarks.models import Model, named_models, read_model
 from benchmarks.nets import NETS, build, macs, sample
+from benchmarks.precision import OPENCL
 from benchmarks.processes import EngineError, Process
 from benchmarks.roof import Row, worst
 from benchmarks.row import _void, measure
@@ -178,6 +180,28 @@ def test_the_best_peer_is_right_fast_and_keeps_to_its_threads():
     found = ratios(engines)
     assert found["good"][0] == 2 and found["good"][1] <= 2 <= found["good"][2]
     assert {"absent", "x-bf16", "softneuro"}.isdisjoint(found)
+
+
+def test_a_joint_plan_is_held_against_the_better_device_alone():
+    split = {"devices": {"cpu": 3, "opencl": 2}, "transfers": 4}
+    engines = {
+        "softneuro-opencl": engine_facts(30.0, 30.0, 33.0),
+        "softneuro-cpu": engine_facts(20.0, 20.0, 22.0),
+        "softneuro": engine_facts(10.0, 20.0, 11.0, **split),
+    }
+    joint = joint_of(engines)
+    assert joint["better"] == "softneuro-cpu" and joint["over"][0] == 0.5 and joint["over"][2] == 1.0
+    line = told({"model": "net", "threads": 2, "joint": joint})
+    assert "0.50" in line and "3 steps on cpu, 2 steps on opencl, 4 transfers" in line
+    assert joint_of({**engines, "softneuro-cpu": {"failed": "no such thing"}}) is None
+    assert joint_of({"softneuro": engines["softneuro"]}) is None
+
+
+def test_an_opencl_device_takes_part_only_in_its_own_class(tmp_path):
+    match = Match(tmp_path / "x.onnx", {}, 1, 1, ["softneuro"], 1)
+    assert match.environment == {"SOFTNEURO_DISABLE_PLUGINS": "opencl"} and match.most_threads == 1
+    match = Match(tmp_path / "x.onnx", {}, 1, 1, ["softneuro"], 1, precision=OPENCL, opencl_threads=2)
+    assert match.environment == {"CL_CONFIG_CPU_TBB_NUM_WORKERS": "2"} and match.most_threads == 2
 
 
 FAKE = """

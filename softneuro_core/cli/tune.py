@@ -22,7 +22,7 @@ from softneuro_core.errors import InputError, SelectionError, SoftneuroError
 from softneuro_core.graph import Graph
 from softneuro_core.importer import load
 from softneuro_core.memory_budget import tune_within
-from softneuro_core.plan import AdapterStep, Plan
+from softneuro_core.plan import Plan
 from softneuro_core.progress import Progress
 from softneuro_core.report.explanation import REFERENCE
 from softneuro_core.report.html import Measured, write_report
@@ -69,7 +69,7 @@ class Asked:
 @options.shape_option
 @options.input_option
 @options.image_option
-@click.option("--forbid-fallback", is_flag=True, help="Fail if a step uses the reference, or a device no -r names.")
+@click.option("--forbid-fallback", is_flag=True, help="Fail if a layer uses the reference, or a device no -r names.")
 @click.option("--from", "from_path", metavar="PLAN", help="Renew this plan: same request, shapes and threads.")
 @click.option("--report", "report_path", metavar="OUT.html", help="Write a page that shows the plan and its reasons.")
 @options.max_mem_option
@@ -217,14 +217,14 @@ def _tell_problems(tuned: Tuned) -> None:
 
 
 def check_fallback(plan: Plan, request: Request) -> None:
-    """Raises :class:`SelectionError` if a step uses the reference, or (with pins) a device no pin names."""
+    """Raises :class:`SelectionError` if a layer is computed by the reference, or (with pins) on a device no pin names;
+    values come from the host and return to it in any case."""
     named = {pin.device for pin in parse_all(request.force)}
     anywhere = not named or bool(named & {"", "*"})
-    for step in plan.steps:
-        routine = step.adapter if isinstance(step, AdapterStep) else step.routine
-        device = routine.partition("/")[0]
-        if routine == REFERENCE or not (anywhere or device in named):
-            why = "the reference" if routine == REFERENCE else f"device {device!r}, which no -r names"
+    for step in plan.kernel_steps:
+        device = step.routine.partition("/")[0]
+        if step.routine == REFERENCE or not (anywhere or device in named):
+            why = "the reference" if step.routine == REFERENCE else f"device {device!r}, which no -r names"
             raise SelectionError(
                 f"the plan would use {why}, and --forbid-fallback forbids it",
                 layer=step.name,
