@@ -14,6 +14,7 @@ from softneuro_core.routine import EXACT, SUMS, Kernel, Offer
 from softneuro_core.spec import NHWC
 from softneuro_core.windows import Window, is_f32, text, window_of
 from softneuro_opencl.convolutions import convolution_of
+from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, grouped
 from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
 
@@ -34,10 +35,10 @@ def _launch(
     pixels: int,
     defines: Mapping[str, object],
     arguments: tuple[Argument, ...],
-    most: int,
+    device: OpenCLDevice,
 ) -> Launch:
     work = (-(-window.channels // lanes), -(-window.out[1] // pixels), window.batch * window.out[0])
-    return Launch(FILE, name, {"LANES": lanes, "PIXELS": pixels, **defines}, arguments, work, grouped(work, most))
+    return Launch(FILE, name, {"LANES": lanes, "PIXELS": pixels, **defines}, arguments, work, grouped(work, device))
 
 
 def _geometry(window: Window) -> tuple[int, ...]:
@@ -77,7 +78,7 @@ class DepthwiseConv(OpenCLRoutine):
             *(*_geometry(window), finish.activation.p0, finish.activation.p1),
         )
         defines = {**finish.defines, **storage(offer.outputs[0])}
-        launch = _launch("depthwise", window, lanes, int(offer.params["pixels"]), defines, arguments, device.most_items)
+        launch = _launch("depthwise", window, lanes, int(offer.params["pixels"]), defines, arguments, device)
         return OpenCLKernel(device, (launch,))
 
 
@@ -108,7 +109,7 @@ class Pool(OpenCLRoutine):
         if region.exit.attrs.get("count_include_pad"):
             defines["COUNT_PAD"] = ""
         arguments = (In(0), Out(0), *_geometry(window), *window.pads[2:])
-        return OpenCLKernel(device, (_launch("pooled", window, lanes, 1, defines, arguments, device.most_items),))
+        return OpenCLKernel(device, (_launch("pooled", window, lanes, 1, defines, arguments, device),))
 
     def _window(self, region: Region) -> Window | None:
         layer = region.exit

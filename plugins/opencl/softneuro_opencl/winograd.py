@@ -141,7 +141,7 @@ def _backward(
 
 def _over(device: OpenCLDevice, vectors: int, tiles: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Items and groups of a transform."""
-    return (vectors, tiles), grouped((vectors, tiles), device.most_items)
+    return (vectors, tiles), grouped((vectors, tiles), device)
 
 
 def _matrices(tile: Tile) -> dict[str, object]:
