@@ -70,8 +70,8 @@ GROUPS_EACH = 4
 
 def grouped(work: tuple[int, ...], device: OpenCLDevice) -> tuple[int, ...]:
     """The largest work group of independent items that divides the first two axes and leaves every unit some. Starting
-    a group takes time: 144 channels at 56x56, depthwise, 908 us in groups of one item, 585 of all channels, 552 of whole
-    rows (Intel's runtime, one core of Sapphire Rapids; by a script that is not kept)."""
+    a group takes time: 144 channels at 56x56, depthwise, 908 us in groups of one item, 585 of all channels, 552 of
+    whole rows (Intel's runtime, one core of Sapphire Rapids; by a script that is not kept)."""
     most = max(1, min(device.most_items, math.prod(work) // (GROUPS_EACH * device.units)))
     group = []
     for count in work[:2]:
