@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.interleaved import Timing, ratio
+from benchmarks.precision import eligible
 
 JOINT, ALONE = "softneuro", ("softneuro-cpu", "softneuro-opencl")
+WITH_DEVICE = (JOINT, "softneuro-opencl")
 
 
 def joint_of(engines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     """The joint plan's time over that of the better plan of one device (median of rounds, 95 %), which that is, and
-    how many steps the joint plan has on each device; None where one of them did not run."""
+    how many steps the joint plan has on each device; None where one of them did not run, or does not count."""
     found = {name: engines.get(name, {"failed": "absent"}) for name in (JOINT, *ALONE)}
-    if any("failed" in facts for facts in found.values()):
+    if not all(map(eligible, found.values())):
         return None
     better = min(ALONE, key=lambda name: float(found[name]["median_us"]))
     over = ratio(_timing(found[JOINT]), _timing(found[better]))

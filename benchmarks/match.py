@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.interleaved import Timing, ratio, timing_of
-from benchmarks.joint import joint_of
+from benchmarks.joint import WITH_DEVICE, joint_of
 from benchmarks.models import Model
-from benchmarks.precision import FLOAT32, OPENCL, Precision, class_of, is_ours
+from benchmarks.precision import FLOAT32, OPENCL, Precision, class_of, eligible, is_ours
 from benchmarks.processes import EngineError, Process
 from benchmarks.row import CPU_SLACK, machine
 
@@ -54,9 +54,9 @@ class Match:
             return {"SOFTNEURO_DISABLE_PLUGINS": "opencl"}
         return {} if self.opencl_threads is None else {"CL_CONFIG_CPU_TBB_NUM_WORKERS": str(self.opencl_threads)}
 
-    @property
-    def most_threads(self) -> int:
-        return max(self.threads, self.opencl_threads or 0)
+    def threads_of(self, engine: str) -> int:
+        """What an engine may keep busy: one with an OpenCL device as many as that has, if they are more."""
+        return max(self.threads, (engine in WITH_DEVICE and self.opencl_threads) or 0)
 
 
 @dataclass(slots=True)
@@ -86,9 +86,9 @@ def play(match: Match, say: Callable[[str], None]) -> dict[str, Any]:
         for number in range(match.rounds):
             say(f"round {number + 1} of {match.rounds}")
             _round(entries, number)
-        for entry in entries.values():
+        for name, entry in entries.items():
             with _failing(entry):
-                _finish(match, entry)
+                _finish(match, name, entry)
         for name, entry in entries.items():
             if "failed" not in entry.facts:
                 _compare(name, entry, match, judge, folder)
@@ -158,7 +158,7 @@ def _round(entries: Mapping[str, Entry], number: int) -> None:
             entry.wall_ns += found["wall_ns"]
 
 
-def _finish(match: Match, entry: Entry) -> None:
+def _finish(match: Match, name: str, entry: Entry) -> None:
     if entry.process is None:
         return
     peak = entry.process.ask(TURN_TIMEOUT_S, do="memory")["peak_bytes"]
@@ -169,7 +169,7 @@ def _finish(match: Match, entry: Entry) -> None:
         "runs": timing.runs,
         "rounds_us": list(timing.rounds_us),
         "cpu_per_wall": timing.cpu_per_wall,
-        "void": void(timing.cpu_per_wall, match.most_threads),
+        "void": void(timing.cpu_per_wall, match.threads_of(name)),
         "gflops": 2 * match.macs / float(np.median(timing.rounds_us)) / 1000,
         "peak_bytes": peak,
     }
@@ -203,11 +203,6 @@ def _row(match: Match, entries: Mapping[str, Entry]) -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%d"),
         "machine": machine(),
     }
-
-
-def eligible(found: Mapping[str, Any]) -> bool:
-    """Whether an engine's times count: it ran, gave the right answer, and kept to its threads."""
-    return "failed" not in found and not found["void"] and found["correct"] is not False
 
 
 def best_peer(engines: Mapping[str, Mapping[str, Any]], asked: Precision = FLOAT32) -> str | None:

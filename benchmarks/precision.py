@@ -66,3 +66,8 @@ def class_of(engine: str, asked: Precision) -> Precision:
 
 def is_ours(engine: str) -> bool:
     return engine.startswith("softneuro")
+
+
+def eligible(found: Mapping[str, Any]) -> bool:
+    """Whether an engine's times count: it ran, gave the right answer, and kept to its threads."""
+    return "failed" not in found and not found["void"] and found["correct"] is not False

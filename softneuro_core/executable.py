@@ -70,8 +70,8 @@ class Executable:
             mine = [life for life in program.slots.lifetimes if life.device == name]
             if mine and device.supports_views:
                 arena = program.arenas[name]
-                memory = device.alloc(max(arena.nbytes, 1))
-                places.update({slot: (memory, offset) for slot, offset in arena.offsets.items()})
+                memory, first = _aligned(device, max(arena.nbytes, 1), program.alignment(name))
+                places.update({slot: (memory, first + offset) for slot, offset in arena.offsets.items()})
             elif mine:
                 places.update(_whole_allocations(device, mine))
         return places
@@ -99,6 +99,8 @@ class Executable:
                 segments.append((linked, f"{run[0][0].step.name} .. {run[-1][0].step.name}", "linked run"))
             else:
                 segments += [(call.run, s.step.name, _label(s.step)) for s, call in run]
+                if target.device.home != target.device.name:  # the host reads and writes the same memory next
+                    segments.append((target.device.synchronize, run[-1][0].step.name, "wait"))
             start = end
         return segments
 
@@ -163,6 +165,15 @@ class Executable:
                 buffer = self.buffers[Slot(value, value.host_spec)]
                 results.append(buffer.value if isinstance(buffer, ObjectBuffer) else buffer.array.copy())
         return results
+
+
+def _aligned(device: Device, nbytes: int, alignment: int) -> tuple[Any, int]:
+    """Memory and the first byte in it at a multiple of ``alignment``, which may be another device's that shares it."""
+    if alignment <= device.alignment:
+        return device.alloc(nbytes), 0
+    memory = device.alloc(nbytes + alignment)
+    whole = device.buffer(memory, 0, (1,), np.dtype(np.uint8))
+    return memory, -whole.address % alignment
 
 
 @contextmanager

@@ -33,11 +33,11 @@ def settle_devices(
     devices = {candidate.routine.device for candidate in chosen_candidates(tuned.form, tuned.selection)}
     if len(devices) < 2 or task.is_over:
         return tuned
-    joint = _isolated_us(tuned)
+    joint_us = max(_isolated_us(tuned), tuned.plan.predicted_us)  # the latter is what was seen, once it is settled
     alone = [
         (device, settle(prices, task, first, run_alone, _on(device, select))[0])
         for device, prices, first in _first_choices(sorted(devices), isolated, select)
-        if _isolated_us(first) <= HOPELESS * joint
+        if _isolated_us(first) <= HOPELESS * joint_us
     ]
     seen = run_in_turns([tuned.plan, *(found.plan for _, found in alone)]) if alone else None
     if seen is None:

@@ -47,10 +47,13 @@ class Program:
         """The memory plan of devices with views; others give every slot a whole allocation."""
         devices = self.catalog.devices
         mine = [life for life in self.slots.lifetimes if devices[life.device].supports_views]
-        alignment: dict[str, int] = {}
-        for device in devices.values():
-            alignment[device.home] = max(alignment.get(device.home, 1), device.alignment)
-        return plan_arenas(mine, alignment)
+        return plan_arenas(mine, {name: self.alignment(name) for name in devices})
+
+    def alignment(self, home: str) -> int:
+        """What the devices of this plan whose tensors lie there ask for."""
+        used = {slot.spec.device for slot in self.slots.slots} | {step.device for step in self.steps}
+        devices = self.catalog.devices.values()
+        return max((d.alignment for d in devices if d.home == home and d.name in used), default=64)
 
     @property
     def activation_bytes(self) -> int:

@@ -10,7 +10,7 @@ from softneuro_core.plan import AdapterStep, Plan
 from softneuro_core.pricing import Correction, Pricing, corrected
 from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.profiling.whole_plans import choice
-from softneuro_core.selection import Prices, chosen_candidates
+from softneuro_core.selection import Prices, chosen_candidates, chosen_conversions
 from softneuro_core.task import Task, Tuned, select_plan
 
 IN_SITU_ROUNDS = 4
@@ -75,7 +75,7 @@ def as_seen(tuned: Tuned, isolated: Prices, seen: InPlace) -> Tuned:
     steps = tuple(replace(s, us=round(us, 3), source="in-situ") for s, us in zip(plan.steps, seen.step_us, strict=True))
     chosen = chosen_candidates(tuned.form, tuned.selection)
     alone = sum(isolated.kernels[c].time_ns for c in chosen) / 1000
-    alone += sum(s.us for s in plan.steps if isinstance(s, AdapterStep))
+    alone += sum(isolated.adapters[a].time_ns for a in chosen_conversions(tuned.form, tuned.selection)) / 1000
     predictions = {
         "isolated_us": alone,
         "in_situ_us": sum(seen.step_us),

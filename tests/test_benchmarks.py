@@ -195,13 +195,15 @@ def test_a_joint_plan_is_held_against_the_better_device_alone():
     assert "0.50" in line and "3 steps on cpu, 2 steps on opencl, 4 transfers" in line
     assert joint_of({**engines, "softneuro-cpu": {"failed": "no such thing"}}) is None
     assert joint_of({"softneuro": engines["softneuro"]}) is None
+    assert joint_of({**engines, "softneuro": engines["softneuro"] | {"correct": False}}) is None
 
 
 def test_an_opencl_device_takes_part_only_in_its_own_class(tmp_path):
     match = Match(tmp_path / "x.onnx", {}, 1, 1, ["softneuro"], 1)
-    assert match.environment == {"SOFTNEURO_DISABLE_PLUGINS": "opencl"} and match.most_threads == 1
+    assert match.environment == {"SOFTNEURO_DISABLE_PLUGINS": "opencl"} and match.threads_of("softneuro") == 1
     match = Match(tmp_path / "x.onnx", {}, 1, 1, ["softneuro"], 1, precision=OPENCL, opencl_threads=2)
-    assert match.environment == {"CL_CONFIG_CPU_TBB_NUM_WORKERS": "2"} and match.most_threads == 2
+    assert match.environment == {"CL_CONFIG_CPU_TBB_NUM_WORKERS": "2"}
+    assert [match.threads_of(name) for name in ("softneuro-opencl", "softneuro-cpu", "onnxruntime")] == [2, 1, 1]
 
 
 FAKE = """

@@ -20,7 +20,7 @@ from softneuro_core.plan import Plan
 from softneuro_core.pricing import Correction, Pricing, corrected
 from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.rivals import settle_rivals
-from softneuro_core.selection import Prices, chosen_candidates
+from softneuro_core.selection import Prices, chosen_candidates, chosen_conversions
 from softneuro_core.settling import as_seen, settle, settle_in_place
 from softneuro_core.task import Task, Tuned, select_plan
 
@@ -191,9 +191,15 @@ def _selected(front: Front, rate: float | None, prices: Prices) -> Tuned:
 
 
 def _float_point(exact: Tuned) -> Point:
-    predictions = exact.plan.predictions
-    own_us = predictions["isolated_us"], predictions.get("best_us", exact.plan.predicted_us)
-    return Point(exact, *own_us, 0.0, 0.0, 0.0)
+    best_us = exact.plan.predictions.get("best_us", exact.plan.predicted_us)
+    return Point(exact, _priced_us(exact), best_us, 0.0, 0.0, 0.0)
+
+
+def _priced_us(tuned: Tuned) -> float:
+    """What the plan takes by the prices it was selected by."""
+    prices, form, selection = tuned.form.prices, tuned.form, tuned.selection
+    kernels = sum(prices.kernels[c].time_ns for c in chosen_candidates(form, selection))
+    return (kernels + sum(prices.adapters[a].time_ns for a in chosen_conversions(form, selection))) / 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,9 +232,10 @@ class _Judge:
         seen_noise, drop = self._lost(tuned.plan)
         if drop > max_drop:
             return point
-        us = tuned.plan.predictions["isolated_us"], tuned.plan.predictions["best_us"]
+        us = _priced_us(tuned), tuned.plan.predictions["best_us"]
         settled = Point(tuned, *us, point.noise, seen_noise, drop, point.rate)
-        return in_turns([settled], partial(self.pricing.run_in_place, again=True))[id(settled)]
+        settled = in_turns([settled], partial(self.pricing.run_in_place, again=True))[id(settled)]
+        return settled if settled.us < point.us else point
 
     def _lost(self, plan: Plan) -> tuple[float, float]:
         """Noise seen at the outputs, and by how much the metric drops."""

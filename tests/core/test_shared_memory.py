@@ -79,14 +79,15 @@ class ClampKernel:
 
     def bind(self, inputs: Sequence[AnyBuffer], outputs: Sequence[AnyBuffer], scratch: Buffer | None) -> Call:
         x, y = inputs[0].array, outputs[0].array  # type: ignore[union-attr]
+        assert x.ctypes.data % Glass.alignment == y.ctypes.data % Glass.alignment == 0
         return Call(lambda: self.device.queue.append(lambda: np.maximum(x, 0, out=y)))
 
 
 class Plugin:
     __name__ = "glass"
 
-    def __init__(self) -> None:
-        self.device = Glass()
+    def __init__(self, links: bool = True) -> None:
+        self.device, self.links = Glass(), links
 
     @hookimpl
     def softneuro_devices(self) -> list[Device]:
@@ -98,7 +99,7 @@ class Plugin:
 
     @hookimpl
     def softneuro_link(self, target: Target, calls: Sequence[Call]) -> Callable[[], None] | None:
-        if target.device is not self.device:
+        if target.device is not self.device or not self.links:
             return None
 
         def linked() -> None:
@@ -115,9 +116,9 @@ READ_LATER = [*BEGIN, helper.make_node("Sub", ["a", "b"], ["y"], "sub")]
 READ_ONCE = [*BEGIN, helper.make_node("Neg", ["b"], ["y"], "back")]
 
 
-@pytest.fixture
-def plugin() -> Plugin:
-    return Plugin()
+@pytest.fixture(params=[True, False], ids=["linked", "step by step"])
+def plugin(request: pytest.FixtureRequest) -> Plugin:
+    return Plugin(request.param)
 
 
 def session_of(nodes: list[Any], plugin: Plugin) -> sn.Session:

@@ -55,7 +55,8 @@ def find() -> list[Found]:
     found: list[Found] = []
     for p, platform in enumerate(platforms):
         for d, handle in enumerate(_devices(platform)):
-            identity = "\n".join((platform.name, platform.version, handle.name, handle.driver_version))
+            about = platform.name, platform.version, handle.name, handle.driver_version, handle.max_compute_units
+            identity = "\n".join(map(str, about))
             verdict = verdict_of(p, d, identity)
             found.append(Found(len(found), platform.name, handle.driver_version, handle, verdict))
     return found

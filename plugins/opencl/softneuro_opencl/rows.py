@@ -65,7 +65,8 @@ class Softmax(_ByRows):
 
 
 def _is_last(layer: Layer, rank: int) -> bool:
-    return int(layer.attrs.get("axis", -1)) in (-1, rank - 1)
+    """Before version 13 the axis is 1 where none is named, and all behind it are taken together."""
+    return int(layer.attrs.get("axis", -1 if layer.version >= 13 else 1)) in (-1, rank - 1)
 
 
 class LayerNorm(_ByRows):
