@@ -45,7 +45,7 @@ class _ByRows(OpenCLRoutine):
 
 
 class Softmax(_ByRows):
-    """Softmax and LogSoftmax along the last axis."""
+    """Softmax and LogSoftmax along the last axis, or one that only axes of one element follow."""
 
     def __init__(self, device: str, operator: str) -> None:
         self.algorithm, self.pattern = operator.lower(), (operator,)
@@ -54,19 +54,31 @@ class Softmax(_ByRows):
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         layer = region.exit
         (x,) = layer.operands
-        if is_f32(x, *layer.results) and not x.is_constant and x.static_shape and _is_last(layer, len(x.static_shape)):
+        if (
+            is_f32(x, *layer.results)
+            and not x.is_constant
+            and x.static_shape
+            and _normalised_together(layer) is not None
+        ):
             yield from self.by_rows(target)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        *rows, length = region.inputs[0].static_shape
+        length = _normalised_together(region.exit)
+        assert length is not None
+        rows = math.prod(region.inputs[0].static_shape) // length
         defines = {**_by_rows(offer), **({"LOGARITHM": ""} if region.exit.type == "LogSoftmax" else {})}
-        launch = _launch("softmax", (In(0), Out(0), length), (math.prod(rows),), defines, int(offer.params["items"]))
+        launch = _launch("softmax", (In(0), Out(0), length), (rows,), defines, int(offer.params["items"]))
         return OpenCLKernel(self.opencl(target), (launch,))
 
 
-def _is_last(layer: Layer, rank: int) -> bool:
-    """Before version 13 the axis is 1 where none is named, and all behind it are taken together."""
-    return int(layer.attrs.get("axis", -1 if layer.version >= 13 else 1)) in (-1, rank - 1)
+def _normalised_together(layer: Layer) -> int | None:
+    """Elements of a row: before version 13 all from the axis on (1 where none is named), since then those along it;
+    None where others lie between them."""
+    shape = layer.operands[0].static_shape
+    if layer.version < 13:
+        return math.prod(shape[int(layer.attrs.get("axis", 1)) :])
+    axis = int(layer.attrs.get("axis", -1)) % len(shape)
+    return shape[axis] if math.prod(shape[axis + 1 :]) == 1 else None
 
 
 class LayerNorm(_ByRows):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import softneuro_opencl
+from onnx import TensorProto, helper
 
 import softneuro_core as sn
 from softneuro_core.catalog import Catalog
@@ -72,3 +73,17 @@ def test_a_device_that_is_gone_is_one_clear_error(graph: sn.Graph, catalog: Cata
     with pytest.warns(SoftneuroNotice, match="another machine"), pytest.raises(SoftneuroError, match="opencl") as told:
         sn.Session(graph, tmp_path / "plan.json", catalog=without)
     assert told.value.remedy
+
+
+def test_softmax_before_version_13_takes_all_axes_behind_its_own_together(catalog: Catalog) -> None:
+    node = helper.make_node("Softmax", ["x"], ["y"], "s")
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 3, 4]) for n in "xy")
+    proto = helper.make_model(
+        helper.make_graph([node], "g", [x], [y]), opset_imports=[helper.make_opsetid("", 11)], ir_version=8
+    )
+    graph = sn.load(proto, catalog=catalog)
+    data = np.random.default_rng(1).standard_normal((2, 3, 4)).astype(np.float32)
+    with sn.Session(graph, tuned(graph, catalog, "opencl@Softmax"), catalog=catalog) as session:
+        (made,) = session.run({"x": data}).values()
+    whole = np.exp(data.reshape(2, 12))
+    np.testing.assert_allclose(made.reshape(2, 12), whole / whole.sum(1, keepdims=True), rtol=1e-5)
