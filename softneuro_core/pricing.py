@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from softneuro_core import estimate
 from softneuro_core.builtin.control import ControlRoutine
-from softneuro_core.candidates import AdapterChoice, Candidate, Candidates, enumerate_adapters, rounds
+from softneuro_core.candidates import AdapterChoice, Candidate, Candidates, enumerate_adapters
 from softneuro_core.catalog import Catalog
 from softneuro_core.costs import Cost, CostDatabase
 from softneuro_core.graph import Graph, Layer
@@ -193,33 +191,3 @@ def _control_price(candidate: Candidate, bodies: Mapping[str, Price], taken: str
     once = parts[taken].time_ns if taken else max(p.time_ns for p in parts.values())
     constants, error = sum(p.constant_bytes for p in parts.values()), max(p.error for p in parts.values())
     return Price(CONTROL_STEP_NS + once * turns, constants, error * turns, "bodies")
-
-
-@dataclass(frozen=True, slots=True)
-class Correction:
-    """How much slower or faster steps like one seen in place are there than measured alone: whatever computes the same
-    layer on the same device with the same result layouts, rounding real values or not. A region corrects each of its
-    layers, so that a layer alone and the same one fused with its neighbours are not told apart by what was seen of only
-    one of them."""
-
-    layer: str
-    device: str
-    layouts: tuple[str, ...]
-    rounds: bool
-
-    @staticmethod
-    def of(candidate: Candidate) -> tuple[Correction, ...]:
-        """One for each layer the candidate computes."""
-        layouts = tuple(s.layout.axes for s in candidate.offer.outputs)
-        how = candidate.routine.device, layouts, rounds(candidate)
-        return tuple(Correction(layer.name, *how) for layer in candidate.region.layers)
-
-
-def corrected(prices: Prices, ratios: Mapping[Correction, float]) -> Prices:
-    """The isolated prices with every candidate like one seen in place scaled by what was seen there: where its layers
-    were seen in several steps, by the mean of their ratios."""
-    kernels = {}
-    for candidate, price in prices.kernels.items():
-        seen = [ratios[c] for c in Correction.of(candidate) if c in ratios]
-        kernels[candidate] = price.scaled(fmean(seen)) if seen else price
-    return Prices(kernels, prices.adapters)

@@ -190,6 +190,13 @@ def chosen_conversions(form: Formulation, selection: Selection, value: Value | N
     ]
 
 
+def chosen_prices(form: Formulation, selection: Selection, prices: Prices | None = None) -> list[Price]:
+    """What the steps and conversions of an answer cost, by the prices it was selected by or by others of the same."""
+    prices = prices or form.prices
+    steps = [prices.kernels[candidate] for candidate in chosen_candidates(form, selection)]
+    return steps + [prices.adapters[choice] for choice in chosen_conversions(form, selection)]
+
+
 def plan_steps(form: Formulation, selection: Selection) -> tuple[Step, ...]:
     """The answer as plan steps: conversions stand right after what made their value."""
     steps: list[Step] = [s for v in form.graph.inputs for s in _conversion_steps(form, selection, v)]

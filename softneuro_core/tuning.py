@@ -22,7 +22,7 @@ from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
 from softneuro_core.progress import Progress, Silent
 from softneuro_core.rivals import settle_rivals
-from softneuro_core.selection import Price, chosen_candidates, chosen_conversions
+from softneuro_core.selection import Price, chosen_prices
 from softneuro_core.settling import settle_in_place
 from softneuro_core.task import Task, Tuned, select_plan
 from softneuro_core.tuner import Tuner
@@ -165,8 +165,6 @@ def _tune_bodies(graph: Graph, task: Task, pricing: Pricing) -> dict[str, Tuned]
 
 def _price_of(body: Tuned) -> Price:
     """One run of a body: its plan's time, and what limits bound summed over its steps."""
-    prices = body.form.prices
-    parts = [prices.kernels[c] for c in chosen_candidates(body.form, body.selection)]
-    parts += [prices.adapters[a] for a in chosen_conversions(body.form, body.selection)]
+    parts = chosen_prices(body.form, body.selection)
     nbytes, error = sum(p.constant_bytes for p in parts), sum(p.error for p in parts)
     return Price(round(body.plan.predicted_us * 1000), nbytes, error, "bodies")

@@ -63,11 +63,11 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("From file to graph: import and passes", ("passes.*", "importer", "images")),
     (
         "For routines of any plugin: regions read, geometry as plain numbers",
-        ("epilogue", "windows", "phases", "strides", "resizing", "cook_toom", "winograd_tile"),
+        ("epilogue", "axes", "windows", "phases", "strides", "resizing", "cook_toom", "winograd_tile"),
     ),
     (
         "Choice: candidates, the exact tuner, the plan",
-        ("tuner", "bound", "plan", "candidates", "estimate", "selection", "assembly"),
+        ("tuner", "bound", "plan", "candidates", "estimate", "selection", "corrections", "assembly"),
     ),
     (
         "Execution: prepare, memory, bind, run",

@@ -13,15 +13,16 @@ from softneuro_core.accuracy.metrics import Metric, Outputs, noise_of
 from softneuro_core.accuracy.trial import Part, Samples, Trial, outputs_of, parts_of
 from softneuro_core.bound import Bound, FrontPoint, PartNoise
 from softneuro_core.candidates import Candidate, Candidates, Request, enumerate_candidates, rounds
+from softneuro_core.corrections import Likeness, Seen, corrected
 from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
 from softneuro_core.grids import grids_of
 from softneuro_core.plan import Plan
-from softneuro_core.pricing import Correction, Pricing, corrected
+from softneuro_core.pricing import Pricing
 from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.rivals import settle_rivals
-from softneuro_core.selection import Prices, chosen_candidates, chosen_conversions
-from softneuro_core.settling import as_seen, settle, settle_in_place
+from softneuro_core.selection import Prices, chosen_candidates, chosen_prices
+from softneuro_core.settling import as_seen, settle
 from softneuro_core.task import Task, Tuned, select_plan
 
 TRIAL_SAMPLES = 8
@@ -110,10 +111,12 @@ def tune_bounded(
     max_drop: float,
     task: Task,
     sample: Mapping[str, Any] | None = None,
+    known: Mapping[Part, float] | None = None,
 ) -> Bounded:
     """The fastest plan whose ``metric`` on ``samples`` is at most ``max_drop`` below the float plan's.
 
-    ``graph`` carries grids (``calibration.apply.lay_grids``); samples are other data than they were found on. Raises
+    ``graph`` carries grids (``calibration.apply.lay_grids``); samples are other data than they were found on. ``known``
+    is the noise of parts another tuning of the graph has tried on the same samples (``Bounded.noise``). Raises
     :class:`InputError` where there is nothing to choose from, or the metric cannot judge the float plan's outputs;
     :class:`SelectionError` where no plan within the request's limits holds the bound. What is lost is judged against
     the float plan, be it within a limit of ``constant_bytes`` or not.
@@ -131,23 +134,23 @@ def tune_bounded(
             pricing.measure(task.deadline)
         prices = pricing.prices({})
         free = _without_memory_limit(task)
-        exact = _rounding_nothing(found, prices, free, pricing)
+        exact, in_float = _rounding_nothing(found, prices, free, pricing)
         truth = outputs_of(graph, exact.plan, samples, task.catalog)
         metric.score(truth, truth)  # what is wrong with it is told now, not after all the trials
         judge = _Judge(graph, samples, truth, metric, task, pricing, prices)
         trial = Trial(found, prices, free, samples[:TRIAL_SAMPLES], truth[:TRIAL_SAMPLES])
         parts = parts_of(prices.kernels)
-        noise = trial.noise_by_part(parts.values())
+        noise = trial.noise_by_part(parts.values(), known or {})
         front = Front(replace(trial, task=task), parts, noise)
         if task.measure and not task.is_over:
-            front = _corrected(front, prices, task, pricing)
+            front = _corrected(front, prices, in_float, task, pricing)
         every = front.corners()
         points = [judge.point(corner) for corner in every if _rounds_any(corner)]
         if free is task:
             points.append(_float_point(exact))
         else:
             with suppress(SelectionError):
-                points.append(_float_point(_rounding_nothing(found, prices, task, pricing)))
+                points.append(_float_point(_rounding_nothing(found, prices, task, pricing)[0]))
         held = [number for number, point in enumerate(points) if point.drop <= max_drop]
         if not held:
             least = min(point.drop for point in points)
@@ -168,26 +171,24 @@ def _without_memory_limit(task: Task) -> Task:
     return task if limits == task.request.limits else replace(task, request=replace(task.request, limits=limits))
 
 
-def _rounding_nothing(found: Candidates, prices: Prices, task: Task, pricing: Pricing) -> Tuned:
-    """The fastest plan in float, settled where plans are measured."""
+def _rounding_nothing(
+    found: Candidates, prices: Prices, task: Task, pricing: Pricing
+) -> tuple[Tuned, dict[Likeness, Seen]]:
+    """The fastest plan in float, settled where plans are measured, with what its steps were seen to take."""
     plain = Prices({c: p for c, p in prices.kernels.items() if not rounds(c)}, prices.adapters)
-    exact = select_plan(found, plain, task, {}, {})
-    return settle_in_place(found, plain, task, exact, pricing) if task.measure else exact
+    select = lambda other: select_plan(found, other, task, {}, {})  # noqa: E731
+    exact = select(plain)
+    return settle(plain, task, exact, pricing.run_in_place, select) if task.measure else (exact, {})
 
 
-def _corrected(front: Front, prices: Prices, task: Task, pricing: Pricing) -> Front:
-    """The front with prices as they were seen in place, in the fastest plans of all and in those that round nothing:
-    large weights, for one, are nearer in a network than in a kernel measured alone."""
-    ratios: dict[Correction, float] = {}
-    for rate in (None, 0.0):
-        with suppress(SelectionError):
-            select = partial(_selected, front, rate)
-            ratios |= settle(prices, task, select(prices), pricing.run_in_place, select)[1]
-    return front.under(corrected(prices, ratios))
-
-
-def _selected(front: Front, rate: float | None, prices: Prices) -> Tuned:
-    return front.under(prices).at(rate).tuned
+def _corrected(front: Front, prices: Prices, in_float: dict[Likeness, Seen], task: Task, pricing: Pricing) -> Front:
+    """The front with prices as they were seen in place, in plans that round nothing and in the fastest of all: large
+    weights, for one, are nearer in a network than in a kernel measured alone."""
+    select = lambda other: front.under(other).at(0.0).tuned  # noqa: E731
+    with suppress(SelectionError):
+        _, ratios = settle(prices, task, select(prices), pricing.run_in_place, select)
+        return front.under(corrected(prices, in_float | ratios))
+    return front.under(corrected(prices, in_float))
 
 
 def _float_point(exact: Tuned) -> Point:
@@ -197,9 +198,7 @@ def _float_point(exact: Tuned) -> Point:
 
 def _priced_us(tuned: Tuned) -> float:
     """What the plan takes by the prices it was selected by."""
-    prices, form, selection = tuned.form.prices, tuned.form, tuned.selection
-    kernels = sum(prices.kernels[c].time_ns for c in chosen_candidates(form, selection))
-    return (kernels + sum(prices.adapters[a].time_ns for a in chosen_conversions(form, selection))) / 1000
+    return sum(price.time_ns for price in chosen_prices(tuned.form, tuned.selection)) / 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from softneuro_core.assembly import assemble
 from softneuro_core.candidates import Candidate, rounds
 from softneuro_core.errors import SelectionError
 from softneuro_core.profiling.whole_plans import choice
-from softneuro_core.selection import Price, Prices, chosen_candidates, chosen_conversions
+from softneuro_core.selection import Price, Prices, chosen_candidates, chosen_prices
 from softneuro_core.task import Tuned
 
 MOST_POINTS = 12
@@ -73,10 +73,8 @@ class Front:
         kernels = {c: p for c, p in prices.kernels.items() if self._may(c, rate)}
         dearer = {c: self._with_noise(c, p, rate or 0.0) for c, p in kernels.items()}
         tuned = trial.select(Prices(dearer, prices.adapters))
-        chosen = chosen_candidates(tuned.form, tuned.selection)
-        adapters = chosen_conversions(tuned.form, tuned.selection)
-        time_ns = sum(prices.kernels[c].time_ns for c in chosen) + sum(prices.adapters[a].time_ns for a in adapters)
-        noise = sum(self._noise.get(c, 0.0) for c in chosen)
+        time_ns = sum(price.time_ns for price in chosen_prices(tuned.form, tuned.selection, prices))
+        noise = sum(self._noise.get(c, 0.0) for c in chosen_candidates(tuned.form, tuned.selection))
         return Corner(self._as_priced(tuned, time_ns, noise), time_ns, noise, rate)
 
     def _as_priced(self, tuned: Tuned, time_ns: int, noise: float) -> Tuned:

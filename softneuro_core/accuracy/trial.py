@@ -70,15 +70,17 @@ class Trial:
     def outputs(self, plan: Plan) -> list[Outputs]:
         return outputs_of(self.found.graph, plan, self.samples, self.task.catalog)
 
-    def noise_by_part(self, parts: Iterable[Part]) -> dict[Part, float]:
-        """Noise at the outputs when one part alone is on its grid; infinite for one that cannot be run so."""
+    def noise_by_part(self, parts: Iterable[Part], known: Mapping[Part, float]) -> dict[Part, float]:
+        """Noise at the outputs when one part alone is on its grid; infinite for one that cannot be run so. Only what is
+        not known is tried."""
         index, progress = self.found.graph.index, self.task.progress
         every = sorted(set(parts), key=lambda part: (min(index[n] for n in part.layers), part.constants))
-        progress.start(len(every), "noise of each layer on its grid")
-        noise = {}
+        noise = {part: known[part] for part in every if part in known}
+        progress.start(len(every) - len(noise), "noise of each layer on its grid")
         for part in every:
-            noise[part] = self._noise_alone(part)
-            progress.advance(1, min(part.layers, key=index.__getitem__).name)
+            if part not in noise:
+                noise[part] = self._noise_alone(part)
+                progress.advance(1, min(part.layers, key=index.__getitem__).name)
         return noise
 
     def _noise_alone(self, part: Part) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from softneuro_core.accuracy.bounded import Bounded, tune_bounded
+from softneuro_core.accuracy.trial import Part
 from softneuro_core.calibration.apply import lay_grids
 from softneuro_core.calibration.ranges import Ranges
 from softneuro_core.candidates import Request
@@ -183,9 +184,12 @@ def _tune_bounded(
         output.note(note)
     samples, metric = asked.samples(graph, image), asked.measure()
     with task_of(request, threads, budget_s, progress, catalog) as task:
+        noise: dict[Part, float] = {}
 
         def tune(tighter: Request) -> Bounded:
-            return tune_bounded(graph, tighter, samples, metric, asked.drop, task, given or samples[0])
+            found = tune_bounded(graph, tighter, samples, metric, asked.drop, task, given or samples[0], noise)
+            noise.update(found.noise)  # it does not depend on limits
+            return found
 
         if max_mem_bytes is None:
             found = tune(request)

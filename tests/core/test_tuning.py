@@ -14,10 +14,12 @@ from onnx import helper
 
 import softneuro_core as sn
 from softneuro_core.candidates import Request
+from softneuro_core.corrections import Likeness, Seen, corrected
 from softneuro_core.costs import CostDatabase
 from softneuro_core.errors import InputError, PlanError, SelectionError
 from softneuro_core.plan import AdapterStep
-from softneuro_core.pricing import CONTROL_STEP_NS, Correction, corrected
+from softneuro_core.pricing import CONTROL_STEP_NS
+from softneuro_core.selection import Price, Prices
 from softneuro_core.task import Tuned
 from softneuro_core.tuning import tune_fully
 from tests.core.models import FLOAT, expected, image, residual
@@ -126,11 +128,27 @@ def test_contradicting_pins_are_told(catalog: sn.Catalog, database: CostDatabase
 def test_what_is_seen_of_a_region_corrects_its_layers_alone_too(catalog: sn.Catalog, database: CostDatabase) -> None:
     prices = _tune(catalog, database).form.prices
     seen = max(prices.kernels, key=lambda c: len(c.region.layers))
-    after = corrected(prices, dict.fromkeys(Correction.of(seen), 2.0)).kernels
-    alike = {c for c in prices.kernels if set(Correction.of(c)) & set(Correction.of(seen))}
+    longest_us = max(price.time_ns for price in prices.kernels.values()) / 1000
+    step = Seen("all", 2 * longest_us, longest_us)
+    after = corrected(prices, dict.fromkeys(Likeness.of(seen), step)).kernels
+    alike = {c for c in prices.kernels if set(Likeness.of(c)) & set(Likeness.of(seen))}
     assert {c.region.exit for c in alike} >= set(seen.region.layers)
     for candidate, price in prices.kernels.items():
         assert after[candidate].time_ns == price.time_ns * (2 if candidate in alike else 1)
+
+
+def test_a_short_step_moves_a_long_region_by_its_own_time(catalog: sn.Catalog, database: CostDatabase) -> None:
+    """A Relu of 1 us that takes 20 in place says nothing of what the Conv takes that it is fused with."""
+    region = next(c for c in _tune(catalog, database).form.candidates if len(c.region.layers) == 2)
+    long, short = Likeness.of(region)
+    prices = Prices({region: Price(10_000_000)}, {})
+
+    def moved_us(seen: dict[Likeness, Seen]) -> float:
+        return corrected(prices, seen).kernels[region].time_ns / 1000
+
+    relu = Seen("relu", 20.0, 1.0)
+    assert moved_us({long: Seen("conv", 9_999.0, 9_999.0), short: relu}) == moved_us({short: relu}) == 10_019.0
+    assert moved_us(dict.fromkeys((long, short), Seen("both", 20_000.0, 10_000.0))) == 20_000.0
 
 
 def test_limits_are_checked(catalog: sn.Catalog, database: CostDatabase) -> None:

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import softneuro_core as sn
 from softneuro_core.accuracy.bounded import INTEGERS, Bounded, tune_bounded
 from softneuro_core.accuracy.metrics import METRICS
-from softneuro_core.accuracy.trial import outputs_of
+from softneuro_core.accuracy.trial import Trial, outputs_of
 from softneuro_core.calibration.apply import lay_grids
 from softneuro_core.calibration.collect import calibrate
 from softneuro_core.candidates import Candidate, Request, enumerate_adapters, enumerate_candidates, rounds
@@ -161,6 +161,17 @@ def test_memory_and_the_bound_are_held_together(database: CostDatabase, loose: B
     found = within(database, limit, 0.5)
     assert max(constants_of(found)) <= limit < exact
     assert found.chosen.rounded_layers and 0 < found.chosen.drop <= 0.5
+
+
+def test_noise_known_from_another_tuning_is_not_tried_again(
+    database: CostDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = laid()
+    with task_of(REQUEST, 1, None, None, CATALOG, database) as task:
+        found = tune_bounded(graph, REQUEST, SAMPLES[6:], METRICS["signal"], 0.5, task)
+        monkeypatch.delattr(Trial, "_noise_alone")
+        again = tune_bounded(graph, REQUEST, SAMPLES[6:], METRICS["signal"], 0.5, task, known=found.noise)
+    assert again.noise == found.noise and len(found.noise) > 3
 
 
 def test_where_nothing_holds_both_the_drop_is_told(database: CostDatabase, loose: Bounded) -> None:
