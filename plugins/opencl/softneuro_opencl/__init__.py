@@ -36,10 +36,11 @@ def softneuro_routines() -> Iterable[Routine]:
     from softneuro_opencl.conv_transpose import RowsTransposed
     from softneuro_opencl.indexing import Expand, Gather, Pad, Tile
     from softneuro_opencl.map import Map
+    from softneuro_opencl.matmul import PlainMatMul, RowsMatMul, TilesMatMul
     from softneuro_opencl.movement import Concat, Reshape, Slice, Split, Transpose
     from softneuro_opencl.products import RowsProduct, TilesProduct
     from softneuro_opencl.resize import Resize
-    from softneuro_opencl.rows import REDUCTIONS, LayerNorm, Products, Reduction, Softmax
+    from softneuro_opencl.rows import REDUCTIONS, LayerNorm, Reduction, Softmax
     from softneuro_opencl.sliding import DepthwiseConv, Pool
     from softneuro_opencl.winograd import Winograd
 
@@ -51,7 +52,9 @@ def softneuro_routines() -> Iterable[Routine]:
         DepthwiseConv,
         RowsProduct,
         TilesProduct,
-        Products,
+        PlainMatMul,
+        RowsMatMul,
+        TilesMatMul,
         Map,
         LayerNorm,
     )

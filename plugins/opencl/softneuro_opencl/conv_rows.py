@@ -45,8 +45,9 @@ class RowsConv(OpenCLRoutine):
         conv = self.read(region)
         if conv is None:
             return
+        width, columns = _flat(conv.window).out[1], conv.out_channels // conv.groups
         for spec in self.storages(self.layout):
-            for pixels, vectors in tiles_for(conv, self.opencl(target).lanes):
+            for pixels, vectors in tiles_for(width, columns, self.opencl(target).lanes):
                 params, accuracy = {"pixels": pixels, "vectors": vectors}, accuracy_in(spec, SUMS)
                 yield Offer([spec] * len(region.inputs), [spec], params, accuracy=accuracy, flops=conv.flops)
 
@@ -66,9 +67,9 @@ def _flat(window: Window) -> Window:
     return Window(1, window.channels, (1, pixels), (1, pixels), (1, 1), (1, 1), (1, 1), (0, 0, 0, 0))
 
 
-def tiles_for(conv: Convolution, lanes: int) -> list[tuple[int, int]]:
-    """(pixels, vectors) worth offering on a device of so many lanes."""
-    width, columns = _flat(conv.window).out[1], conv.out_channels // conv.groups
+def tiles_for(width: int, columns: int, lanes: int) -> list[tuple[int, int]]:
+    """(pixels, vectors) worth offering for rows of so many pixels and so many output channels of a group, on a device
+    of so many lanes."""
 
     def computed(tile: tuple[int, int]) -> int:
         pixels, channels = tile[0], tile[1] * lanes

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
-
-import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.graph import Region
@@ -16,6 +12,8 @@ from softneuro_opencl.conv_rows import RowsConv
 from softneuro_opencl.convolutions import Convolution
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
+from softneuro_opencl.programs import Defines
+from softneuro_opencl.register_tiles import NO_BIAS, Products
 from softneuro_opencl.routine import accuracy_in, storage
 
 SIDE, TILE = 16, 64
@@ -57,30 +55,16 @@ def tiles_kernel(device: OpenCLDevice, conv: Convolution, spec: TensorSpec) -> O
     return OpenCLKernel(device, (launch,))
 
 
-@dataclass(frozen=True, eq=False)
-class TiledFactors:
-    """Constant matrices [entry, depth, columns] that matrices of rows are multiplied by, entry by entry."""
-
-    device: OpenCLDevice
-    matrices: np.ndarray
-
-    @cached_property
-    def packed(self) -> Constant:
-        return Constant(self.device, self.matrices)
-
-    @cached_property
-    def nothing(self) -> Constant:
-        return Constant(self.device, np.zeros((self.matrices.shape[0], self.matrices.shape[2]), np.float32))
-
-    def launch(self, rows: int, x: Argument, y: Argument) -> Launch:
-        """y[entry] = x[entry] @ matrices[entry], ``rows`` rows each, one matrix behind the other."""
-        entries, depth, columns = self.matrices.shape
-        arguments = (
-            *(x, self.packed, self.nothing, None, y),
-            *(depth, depth, 1, rows, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, rows, columns, columns),
-            *(rows * depth, rows * columns, 0.0, 0.0),
-        )
-        return Launch("conv_tiles.cl", "conv_tiles", {}, arguments, _work(columns, rows, entries), (SIDE, SIDE, 1))
+def tiles_products(products: Products, x: Argument, w: Argument, y: Argument, defines: Defines) -> Launch:
+    """The products by ``conv_tiles``; ``w`` as its matrices lie."""
+    rows, depth, columns = products.rows, products.depth, products.columns
+    arguments = (
+        *(x, w, None, None, y),
+        *(depth, depth, 1, rows, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, rows, columns, columns),
+        *(products.x_step, rows * columns, 0.0, 0.0),
+    )
+    work, defines = _work(columns, rows, products.entries), {**defines, **NO_BIAS}
+    return Launch("conv_tiles.cl", "conv_tiles", defines, arguments, work, (SIDE, SIDE, 1))
 
 
 def _work(columns: int, rows: int, groups: int) -> tuple[int, int, int]:

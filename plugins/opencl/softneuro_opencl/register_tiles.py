@@ -4,7 +4,6 @@ weights; for convolutions and for products of matrices entry by entry."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from softneuro_core.windows import Window
 from softneuro_opencl.convolutions import Convolution
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, Out, Scratch
+from softneuro_opencl.programs import Defines
 from softneuro_opencl.routine import storage
 
 FILE = "conv_rows.cl"
@@ -25,6 +25,8 @@ turns, one disturbed core of Sapphire Rapids, Intel's runtime; by a script that 
 NEAR_BYTES = 128 << 10
 """Weights of a group that are no more stay near: an item then makes all channels of its pixels, and writes whole rows.
 (In turns, as above: 16 to 96 channels at 112x112 1,373 and 1,008 us, 32 to 192 at 28x28 224 and 157.)"""
+NO_BIAS = {"NO_BIAS": ""}
+"""Products are sums of nothing else."""
 FAR_BYTES = 1 << 20
 """An input as large is no longer in a core's own cache when it is read."""
 
@@ -109,10 +111,10 @@ def rows_launch(device: OpenCLDevice, conv: Convolution, tiling: Tiling, spec: T
     run = in_group
     if conv.groups == 1 and window.dilations[1] == 1:  # taps of a row lie together, with all their channels
         run, across = in_group * across, 1
-    weights = _panels(conv, panels, width).astype(spec.dtype.numpy)
+    weights = packed_weights(conv, panels, width).astype(spec.dtype.numpy)
     arguments: tuple[Argument, ...] = (
         *(scratch_of(spec) if border.is_needed else In(0), Constant(device, weights)),
-        Constant(device, _padded(finish.bias, conv.groups, panels * width)),
+        Constant(device, packed_bias(finish.bias, conv.groups, panels * width)),
         *(None if finish.residual is None else In(finish.residual), Out(0)),
         *(run, pixel, in_width * pixel, in_height * in_width * pixel, down, across, *window.dilations),
         *(*window.strides, window.batch, height, columns, out_group),
@@ -125,41 +127,55 @@ def rows_launch(device: OpenCLDevice, conv: Convolution, tiling: Tiling, spec: T
     return Launch(FILE, "conv_rows", defines, arguments, items.work, (1, 1, 1))
 
 
-@dataclass(frozen=True, eq=False)
-class Factors:
-    """Constant matrices [entry, depth, columns] that matrices of rows are multiplied by, entry by entry."""
+@dataclass(frozen=True, slots=True)
+class Products:
+    """y[entry] = x[entry] @ w[entry], matrices of ``rows`` by ``depth`` and ``depth`` by ``columns`` one behind the
+    other; ``one_x``: all entries share one x."""
 
-    device: OpenCLDevice
-    matrices: np.ndarray
-    tiling: Tiling
+    entries: int
+    rows: int
+    depth: int
+    columns: int
+    one_x: bool = False
 
     @property
-    def panels(self) -> int:
-        return -(-self.matrices.shape[2] // self.tiling.width)
+    def x_step(self) -> int:
+        """Elements from x of an entry to that of the next."""
+        return 0 if self.one_x else self.rows * self.depth
 
-    @cached_property
-    def packed(self) -> Constant:
-        by_column = self.matrices.transpose(0, 2, 1)[..., None]
-        return Constant(self.device, _packed(by_column, self.panels, self.tiling.width))
-
-    @cached_property
-    def nothing(self) -> Constant:
-        return Constant(self.device, np.zeros((len(self.matrices), self.panels * self.tiling.width), np.float32))
-
-    def launch(self, rows: int, x: Argument, y: Argument) -> Launch:
-        """y[entry] = x[entry] @ matrices[entry], ``rows`` rows each, one matrix behind the other."""
-        entries, depth, columns = self.matrices.shape
-        items = self.tiling.items(self.device, -(-rows // self.tiling.pixels), entries, self.panels, depth)
-        arguments = (
-            *(x, self.packed, self.nothing, None, y),
-            *(depth, depth, rows * depth, rows * depth, 1, 1, 1, 1, 1, 1, 1, 1, rows, columns, columns, 0, 0, 0),
-            *(self.panels, items.count, items.span, rows * depth, rows * columns, 0.0, 0.0),
-        )
-        return Launch(FILE, "conv_rows", self.tiling.defines, arguments, items.work, (1, 1, 1))
+    def panels(self, tiling: Tiling) -> int:
+        """Of an entry."""
+        return -(-self.columns // tiling.width)
 
 
-def _panels(conv: Convolution, panels: int, width: int) -> np.ndarray:
-    """[group][panel][tap][channel][width], zeros behind the output channels."""
+def rows_products(
+    device: OpenCLDevice, products: Products, tiling: Tiling, x: Argument, w: Argument, y: Argument, defines: Defines
+) -> Launch:
+    """The products by ``conv_rows``; ``w`` in panels: [entry][panel][depth][width]."""
+    rows, depth, columns, panels = products.rows, products.depth, products.columns, products.panels(tiling)
+    items = tiling.items(device, -(-rows // tiling.pixels), products.entries, panels, depth)
+    arguments = (
+        *(x, w, None, None, y),
+        *(depth, depth, rows * depth, rows * depth, 1, 1, 1, 1, 1, 1, 1, 1, rows, columns, columns, 0, 0, 0),
+        *(panels, items.count, items.span, products.x_step, rows * columns, 0.0, 0.0),
+    )
+    return Launch(FILE, "conv_rows", {**tiling.defines, **defines, **NO_BIAS}, arguments, items.work, (1, 1, 1))
+
+
+def panelled(products: Products, tiling: Tiling, w: Argument, y: Argument, spec: TensorSpec) -> Launch:
+    """Computed matrices, packed on the device; an item makes a panel."""
+    work, defines = (products.panels(tiling), products.entries), {**tiling.defines, **storage(spec)}
+    return Launch(FILE, "panelled", defines, (w, y, products.depth, products.columns), work, (1, 1))
+
+
+def packed(device: OpenCLDevice, matrices: np.ndarray, tiling: Tiling) -> Constant:
+    """Constant matrices [entry, depth, columns], packed."""
+    panels = -(-matrices.shape[2] // tiling.width)
+    return Constant(device, _packed(matrices.transpose(0, 2, 1)[..., None], panels, tiling.width))
+
+
+def packed_weights(conv: Convolution, panels: int, width: int) -> np.ndarray:
+    """A convolution's, [group][panel][tap][channel][width], zeros behind the output channels."""
     by_group = conv.weights.reshape(conv.groups, conv.out_channels // conv.groups, conv.weights.shape[1], -1)
     return _packed(by_group, panels, width)
 
@@ -173,7 +189,8 @@ def _packed(factors: np.ndarray, panels: int, width: int) -> np.ndarray:
     return np.ascontiguousarray(split.transpose(0, 1, 4, 3, 2))
 
 
-def _padded(bias: np.ndarray, groups: int, columns: int) -> np.ndarray:
+def packed_bias(bias: np.ndarray, groups: int, columns: int) -> np.ndarray:
+    """[group][column], zeros behind the output channels."""
     made = np.zeros((groups, columns), np.float32)
     made[:, : len(bias) // groups] = bias.reshape(groups, -1)
     return made

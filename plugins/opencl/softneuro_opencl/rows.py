@@ -1,4 +1,4 @@
-"""Softmax, LayerNormalization, reductions and products of two computed matrices (``kernels/rows.cl``)."""
+"""Softmax, LayerNormalization and reductions (``kernels/rows.cl``)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from itertools import product
 
 import numpy as np
 
+from softneuro_core.axes import reduced_axes, softmax_extents
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region
-from softneuro_core.passes.rewrite import static_input
-from softneuro_core.routine import EXACT, SUMS, Kernel, Offer
+from softneuro_core.routine import EXACT, Kernel, Offer
 from softneuro_core.spec import NCHW
 from softneuro_core.windows import is_f32
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
@@ -52,33 +52,20 @@ class Softmax(_ByRows):
         super().__init__(device)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        layer = region.exit
-        (x,) = layer.operands
-        if (
-            is_f32(x, *layer.results)
-            and not x.is_constant
-            and x.static_shape
-            and _normalised_together(layer) is not None
-        ):
+        (x,) = region.exit.operands
+        if not is_f32(x, *region.outputs) or x.is_constant or not x.static_shape:
+            return
+        extents = softmax_extents(region.exit, NCHW)
+        if extents is not None and extents[2] == 1:
             yield from self.by_rows(target)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        length = _normalised_together(region.exit)
-        assert length is not None
-        rows = math.prod(region.inputs[0].static_shape) // length
+        extents = softmax_extents(region.exit, NCHW)
+        assert extents is not None
+        rows, length, _ = extents
         defines = {**_by_rows(offer), **({"LOGARITHM": ""} if region.exit.type == "LogSoftmax" else {})}
         launch = _launch("softmax", (In(0), Out(0), length), (rows,), defines, int(offer.params["items"]))
         return OpenCLKernel(self.opencl(target), (launch,))
-
-
-def _normalised_together(layer: Layer) -> int | None:
-    """Elements of a row: before version 13 all from the axis on (1 where none is named), since then those along it;
-    None where others lie between them."""
-    shape = layer.operands[0].static_shape
-    if layer.version < 13:
-        return math.prod(shape[int(layer.attrs.get("axis", 1)) :])
-    axis = int(layer.attrs.get("axis", -1)) % len(shape)
-    return shape[axis] if math.prod(shape[axis + 1 :]) == 1 else None
 
 
 class LayerNorm(_ByRows):
@@ -158,50 +145,8 @@ def _reduced(layer: Layer) -> tuple[int, int, int] | None:
     x = layer.inputs[0]
     if x is None or x.is_constant or not is_f32(x, *layer.results):
         return None
-    given = layer.attrs.get("axes")
-    if given is None and len(layer.inputs) > 1 and layer.inputs[1] is not None:
-        value = static_input(layer, 1)
-        if value is None or value.data is None:
-            return None
-        given = value.data.reshape(-1).tolist()
-    rank = len(x.static_shape)
-    if not given:
-        if layer.attrs.get("noop_with_empty_axes") or not rank:
-            return None
-        given = range(rank)
-    axes = sorted(int(a) % rank for a in given)
-    if axes != list(range(axes[0], axes[-1] + 1)):
+    axes = sorted(reduced_axes(layer) or ())
+    if not axes or axes != list(range(axes[0], axes[-1] + 1)):
         return None
     shape = x.static_shape
     return math.prod(shape[: axes[0]]), math.prod(shape[axes[0] : axes[-1] + 1]), math.prod(shape[axes[-1] + 1 :])
-
-
-class Products(OpenCLRoutine):
-    """MatMul of two computed values, batches broadcast."""
-
-    algorithm, pattern = "matmul", ("MatMul",)
-
-    def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        a, b = region.exit.operands
-        if not is_f32(a, b, *region.outputs) or a.is_constant or b.is_constant:
-            return
-        if min(len(a.static_shape), len(b.static_shape)) >= 2:
-            flops = 2.0 * math.prod(region.outputs[0].static_shape) * a.static_shape[-1]
-            for spec in self.storages(NCHW):
-                yield Offer([spec, spec], [spec], accuracy=accuracy_in(spec, SUMS), flops=flops)
-
-    def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        device, (a, b) = self.opencl(target), region.exit.operands
-        *batch, rows, columns = region.outputs[0].static_shape
-        depth = a.static_shape[-1]
-        starts = np.stack([_starts(batch, v.static_shape) for v in (a, b)], -1).astype(np.int32)
-        arguments = (In(0), In(1), Out(0), Constant(device, starts), rows, depth, columns)
-        work = (columns, rows, math.prod(batch))
-        return OpenCLKernel(device, (_launch("products", arguments, work, storage(offer.outputs[0])),))
-
-
-def _starts(batch: list[int], shape: tuple[int, ...]) -> np.ndarray:
-    """Where the matrix of every entry of the batch begins in a value of this shape."""
-    own = shape[:-2]
-    numbers = np.arange(math.prod(own)).reshape(own) * (shape[-2] * shape[-1])
-    return np.broadcast_to(numbers, batch).reshape(-1)

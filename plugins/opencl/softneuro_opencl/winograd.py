@@ -16,12 +16,12 @@ from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer
 from softneuro_core.spec import NHWC
 from softneuro_core.winograd_tile import Tile
-from softneuro_opencl.conv_tiles import SIDE, TiledFactors
+from softneuro_opencl.conv_tiles import SIDE, tiles_products
 from softneuro_opencl.convolutions import Convolution, convolution_of
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out, Scratch, grouped
 from softneuro_opencl.programs import Defines
-from softneuro_opencl.register_tiles import Factors, Tiling
+from softneuro_opencl.register_tiles import Products, Tiling, packed, rows_products
 from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
 
 OUTPUTS = (2, 4)
@@ -85,13 +85,21 @@ def _bands(conv: Convolution, tile: Tile) -> list[int]:
     return sorted({1, max(1, min(nbytes // BAND_BYTES, tiles // LEAST_TILES))})
 
 
-def _factors(device: OpenCLDevice, matrices: np.ndarray, by: str, counts: Sequence[int]) -> Factors | TiledFactors:
-    """Of bands of so many tiles, nearly the same number each."""
+def _products(
+    device: OpenCLDevice, matrices: np.ndarray, by: str, counts: Sequence[int], sums: Scratch
+) -> list[Launch]:
+    """Of transformed tiles by filters [position, channel, output], for bands of so many tiles, nearly the same number
+    each."""
+    entries, depth, columns = matrices.shape
+    every = [Products(entries, count, depth, columns) for count in counts]
     if by == TILES:
-        return TiledFactors(device, matrices)
+        filters = Constant(device, matrices)
+        return [tiles_products(one, Scratch(), filters, sums, {}) for one in every]
     fitting = [(pixels, vectors) for pixels, vectors in PRODUCTS if pixels <= min(counts)]
     pixels, vectors = min(fitting, key=lambda shape: -(-counts[0] // shape[0]) * shape[0])
-    return Factors(device, matrices, Tiling(pixels, vectors, device.lanes))
+    tiling = Tiling(pixels, vectors, device.lanes)
+    filters = packed(device, matrices, tiling)
+    return [rows_products(device, one, tiling, Scratch(), filters, sums, {}) for one in every]
 
 
 def _kernel(device: OpenCLDevice, conv: Convolution, tile: Tile, offer: Offer) -> OpenCLKernel:
@@ -100,17 +108,17 @@ def _kernel(device: OpenCLDevice, conv: Convolution, tile: Tile, offer: Offer) -
     tiles = tile.count(window) * window.batch
     counts = [len(band) for band in np.array_split(np.arange(tiles), int(offer.params["bands"]))]
     taps = np.ascontiguousarray(conv.weights.reshape(columns, channels, -1).transpose(2, 1, 0))
-    factors = _factors(device, tile.filters(taps), str(offer.params["by"]), counts)
+    sums = Scratch(tile.positions * counts[0] * channels)
+    products = _products(device, tile.filters(taps), str(offer.params["by"]), counts, sums)
     bias = Constant(device, conv.finish.bias)
     defines = {"LANES": device.lanes, **_matrices(tile), **storage(offer.outputs[0])}
-    sums = Scratch(tile.positions * counts[0] * channels)
     launches: list[Launch] = []
     first = 0
-    for count in counts:
+    for count, multiplied in zip(counts, products, strict=True):
         grid = (*tile.grid(window), first, count)
         launches += [
             _forward(device, conv, defines, grid),
-            factors.launch(count, Scratch(), sums),
+            multiplied,
             _backward(device, conv, defines, grid, sums, bias),
         ]
         first += count

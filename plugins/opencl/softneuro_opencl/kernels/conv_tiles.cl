@@ -64,7 +64,10 @@ void conv_tiles(TENSOR(const DATA, x), TENSOR(const DATA, w), TENSOR(const float
             const int channel = column + lx + j * SIDE;
             if (channel < out_channels) {
                 const size_t place = (size_t)out * out_pixel + channel;
-                float v = sums[i][j] + bias[group * out_channels + channel];
+                float v = sums[i][j];
+#ifndef NO_BIAS
+                v += bias[group * out_channels + channel];
+#endif
 #ifdef RESIDUAL
                 v += LOAD(residual + (size_t)group * group_y + place);
 #endif
