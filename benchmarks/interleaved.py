@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -76,6 +77,11 @@ def timing_of(rounds: list[np.ndarray], cpu_per_wall: float) -> Timing:
     every = np.concatenate(rounds) / 1000
     medians = tuple(float(np.median(taken)) / 1000 for taken in rounds)
     return Timing(len(every), float(np.median(every)), float(every.min()), medians, cpu_per_wall)
+
+
+def timing_from(found: Mapping[str, Any]) -> Timing:
+    """As a row of results has it."""
+    return Timing(found["runs"], found["median_us"], found["min_us"], tuple(found["rounds_us"]), found["cpu_per_wall"])
 
 
 def ratio(ours: Timing, theirs: Timing) -> tuple[float, float, float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.interleaved import Timing, ratio
+from benchmarks.interleaved import ratio, timing_from
 from benchmarks.precision import eligible
 
 JOINT, ALONE = "softneuro", ("softneuro-cpu", "softneuro-opencl")
@@ -22,7 +22,7 @@ def joint_of(engines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
     if not all(map(eligible, found.values())):
         return None
     better = min(ALONE, key=lambda name: float(found[name]["median_us"]))
-    over = ratio(_timing(found[JOINT]), _timing(found[better]))
+    over = ratio(timing_from(found[JOINT]), timing_from(found[better]))
     return {"over": over, "better": better, "devices": found[JOINT]["devices"], "transfers": found[JOINT]["transfers"]}
 
 
@@ -35,7 +35,3 @@ def told(row: Mapping[str, Any]) -> str:
         f"  {row['model']:20} {row['threads']} threads  joint {middle:.2f} ({low:.2f}-{high:.2f}) of the time of"
         f" {joint['better']}: {split}, {joint['transfers']} transfers"
     )
-
-
-def _timing(found: Mapping[str, Any]) -> Timing:
-    return Timing(found["runs"], found["median_us"], found["min_us"], tuple(found["rounds_us"]), found["cpu_per_wall"])

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.interleaved import Timing, ratio, timing_of
+from benchmarks.interleaved import ratio, timing_from, timing_of
 from benchmarks.joint import WITH_DEVICE, joint_of
 from benchmarks.models import Model
 from benchmarks.precision import FLOAT32, OPENCL, Precision, class_of, eligible, is_ours
@@ -226,9 +226,5 @@ def ratios(
     for name, peer in engines.items():
         ours = engines.get(class_of(name, asked).ours, {"failed": "absent"})
         if not is_ours(name) and "failed" not in peer and "failed" not in ours:
-            found[name] = ratio(_timing(peer), _timing(ours))
+            found[name] = ratio(timing_from(peer), timing_from(ours))
     return found
-
-
-def _timing(found: Mapping[str, Any]) -> Timing:
-    return Timing(found["runs"], found["median_us"], found["min_us"], tuple(found["rounds_us"]), found["cpu_per_wall"])

@@ -66,8 +66,8 @@ class Device(abc.ABC):
     allocation. ``clock_name`` other than ``wall`` marks costs as simulated.
 
     ``shares_host_memory`` True (it needs views): the host's memory is this device's too. Its tensors then lie among the
-    host's, a transfer between both moves nothing, and whatever a linked run started has ended when it returns. It has
-    ``share`` and ``host_array`` then.
+    host's, a transfer between both moves nothing, and an executable calls ``synchronize`` after every stretch of steps
+    here. It has ``share`` and ``host_array`` then.
     """
 
     name: str

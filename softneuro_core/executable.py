@@ -84,7 +84,8 @@ class Executable:
             return step.kernel.bind(reads, writes, scratch)
 
     def _link(self) -> list[tuple[Callable[[], None], str, str]]:
-        """(callable, layer, routine) for every stretch of steps: one for a linked device run, else one a step."""
+        """(callable, layer, routine) for every stretch of steps: one for a linked device run, else one a step; and a
+        wait where others see the device's memory as soon as the stretch is over."""
         segments: list[tuple[Callable[[], None], str, str]] = []
         steps = list(zip(self.program.steps, self._calls, strict=True))
         start = 0
@@ -99,8 +100,8 @@ class Executable:
                 segments.append((linked, f"{run[0][0].step.name} .. {run[-1][0].step.name}", "linked run"))
             else:
                 segments += [(call.run, s.step.name, _label(s.step)) for s, call in run]
-                if target.device.home != target.device.name:  # the host reads and writes the same memory next
-                    segments.append((target.device.synchronize, run[-1][0].step.name, "wait"))
+            if target.device.home != target.device.name:
+                segments.append((target.device.synchronize, run[-1][0].step.name, "wait"))
             start = end
         return segments
 

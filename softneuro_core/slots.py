@@ -107,14 +107,14 @@ def _aliases(steps: Sequence[PreparedStep], dies: Mapping[Slot, int], homes: Map
     owner: dict[Slot, Slot] = {}
     original: dict[Slot, Slot] = {}
     for step in steps:
-        if is_view(step, homes):
+        if _is_view(step, homes):
             (source,), (result,) = step.reads, step.writes
             original[result] = original.get(source, source)
     last = dict(dies)
     for form, source in original.items():
         last[source] = max(last[source], dies[form])
     for i, step in enumerate(steps):
-        if is_view(step, homes):
+        if _is_view(step, homes):
             owner[step.writes[0]] = owner.get(step.reads[0], step.reads[0])
         elif step.inplace is not None:
             source, result = step.reads[step.inplace], step.writes[0]
@@ -125,7 +125,7 @@ def _aliases(steps: Sequence[PreparedStep], dies: Mapping[Slot, int], homes: Map
     return owner
 
 
-def is_view(step: PreparedStep, homes: Mapping[str, str]) -> bool:
+def _is_view(step: PreparedStep, homes: Mapping[str, str]) -> bool:
     """Whether the step hands bytes as they are to another device that has the same memory."""
     if not isinstance(step.step, AdapterStep):
         return False

@@ -171,8 +171,7 @@ def _clock(case: Case) -> Device:
 def _sample(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[float]:
     """Nanoseconds of one call, sampled; each sample is a batch of calls on buffers the last ones did not touch."""
     clock = _clock(case)
-    device = case.target.device
-    segment_ns, shares = device.segment_us * 1000.0, device.home != device.name
+    segment_ns = case.target.device.segment_us * 1000.0
     started = time.perf_counter_ns()
 
     def timed(run: Callable[[], None], calls: int, repeats: int = 1) -> float:
@@ -180,8 +179,7 @@ def _sample(case: Case, rig: Rig, effort: Effort, best_ns: int | None) -> list[f
         for _ in range(repeats):
             run()
         rig.synchronize()
-        waits = repeats if shares else 1  # a linked run on another's memory ends with a wait, here each repeat does
-        return max((clock.now_ns() - begin - waits * segment_ns) / (calls * repeats), 0.5)
+        return max((clock.now_ns() - begin - segment_ns) / (calls * repeats), 0.5)
 
     with quiet():
         first = [rig.linked(case.link, case.target, [copy]) for copy in _spread(len(rig.calls), 2)]

@@ -55,7 +55,6 @@ def settled(task: Task, joint_us: float, cpu_us: float, alone_ns: int = 60_000) 
         {a: replace(p, time_ns=0) for a, p in guessed.adapters.items()},
     )
     select = lambda other: select_plan(found, other, task, {}, {})  # noqa: E731
-    free = replace(task, catalog=CATALOG)
     joint = select(prices)
     runs: list[int] = []
 
@@ -70,7 +69,7 @@ def settled(task: Task, joint_us: float, cpu_us: float, alone_ns: int = 60_000) 
 
     assert devices(joint.plan) == {"cpu", "fake"}
     joint = as_seen(joint, prices, seen(joint.plan))
-    return settle_devices(joint, prices, select, seen, in_turns, free), runs
+    return settle_devices(joint, prices, select, seen, in_turns, task), runs
 
 
 @pytest.fixture(autouse=True)

@@ -105,7 +105,6 @@ class Plugin:
         def linked() -> None:
             for call in calls:
                 call.run()
-            self.device.synchronize()
 
         return linked
 

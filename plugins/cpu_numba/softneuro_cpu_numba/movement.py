@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from softneuro_core.axes import integers, sliced
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region, Value
 from softneuro_core.routine import EXACT, Kernel, Offer, Routine
@@ -28,14 +29,6 @@ Strides = Sequence[int]
 Blocks = list[Block]
 Plan = Callable[[Layer, Sequence[Strides], Sequence[Strides]], Blocks | None]
 """(layer, strides of every input, strides of every output) -> blocks, None where the form is not covered."""
-
-
-def constant(layer: Layer, position: int, attribute: str = "") -> list[int] | None:
-    """Integers given as a constant input or, in older opsets, as an attribute."""
-    value = layer.inputs[position] if position < len(layer.inputs) else None
-    if value is not None:
-        return None if value.data is None else [int(v) for v in np.asarray(value.data).reshape(-1)]
-    return [int(v) for v in layer.attrs[attribute]] if attribute in layer.attrs else None
 
 
 def shape_of(layer: Layer, position: int = 0) -> tuple[int, ...]:
@@ -96,25 +89,17 @@ def _split(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blo
 
 
 def _slice(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
-    shape, made = shape_of(layer), layer.results[0].static_shape
-    starts, ends = constant(layer, 1, "starts"), constant(layer, 2, "ends")
-    if starts is None or ends is None or any(v is not None and v.data is None for v in layer.inputs[1:]):
+    if (taken := sliced(layer)) is None:
         return None
-    axes = constant(layer, 3, "axes") or list(range(len(starts)))
-    steps = constant(layer, 4) or [1] * len(starts)
-    strides, offset = list(ins[0]), 0
-    for start, axis, step in zip(starts, axes, steps, strict=True):
-        axis %= len(shape)
-        first = slice(start, None, step).indices(shape[axis])[0]
-        offset += first * strides[axis]
-        strides[axis] *= step
-    return [Block(nest(made, strides, outs[0]), 0, offset)]
+    strides = [step * stride for (_, step), stride in zip(taken, ins[0], strict=True)]
+    offset = sum(first * stride for (first, _), stride in zip(taken, ins[0], strict=True))
+    return [Block(nest(layer.results[0].static_shape, strides, outs[0]), 0, offset)]
 
 
 def _pad(layer: Layer, ins: Sequence[Strides], outs: Sequence[Strides]) -> Blocks | None:
     shape, made = shape_of(layer), layer.results[0].static_shape
-    pads = constant(layer, 1, "pads" if "pads" in layer.attrs else "paddings")
-    axes = constant(layer, 3) or list(range(len(shape)))
+    pads = integers(layer, 1, "pads" if "pads" in layer.attrs else "paddings")
+    axes = integers(layer, 3) or list(range(len(shape)))
     if pads is None or min(pads, default=0) < 0 or any(v is not None and v.data is None for v in layer.inputs[1:]):
         return None
     before = [0] * len(shape)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from softneuro_core.axes import softmax_extents
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value, chains
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
-from softneuro_core.spec import NCHW, Layout
+from softneuro_core.spec import NCHW
 from softneuro_core.windows import NCHW_F32, NHWC_F32, is_f32
 from softneuro_cpu_numba.elementwise import Leaf, map_kernel
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
@@ -29,29 +30,15 @@ class Softmax(Routine):
     def __init__(self, operator: str) -> None:
         self.name, self.pattern = f"cpu/{operator.lower()}", (operator,)
 
-    def extents(self, region: Region, layout: Layout) -> tuple[int, int, int] | None:
-        """(outer, n, inner) in storage order."""
-        layer = region.exit
-        shape = region.inputs[0].static_shape
-        rank = len(shape)
-        if layer.version < 13:
-            axis = int(layer.attrs.get("axis", 1))
-            axis = axis + rank if axis < 0 else axis
-            return (math.prod(shape[:axis]), math.prod(shape[axis:]), 1) if layout == NCHW else None
-        order = list(layout.permutation(rank))
-        place = order.index(int(layer.attrs.get("axis", -1)) % rank)
-        stored = [shape[a] for a in order]
-        return math.prod(stored[:place]), stored[place], math.prod(stored[place + 1 :])
-
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         if not region.inputs or not is_f32(*region.inputs, *region.outputs) or not region.inputs[0].static_shape:
             return
         for spec in (NCHW_F32, NHWC_F32) if len(region.inputs[0].static_shape) >= 3 else (NCHW_F32,):
-            if self.extents(region, spec.layout) is not None:
+            if softmax_extents(region.exit, spec.layout) is not None:
                 yield Offer((spec,), (spec,), accuracy=SUMS)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        extents = self.extents(region, offer.inputs[0].layout)
+        extents = softmax_extents(region.exit, offer.inputs[0].layout)
         assert extents is not None
         outer, n, inner = extents
         block = min(inner, INNER_BLOCK)

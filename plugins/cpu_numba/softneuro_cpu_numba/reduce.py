@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
+from softneuro_core.axes import reduced_axes
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
@@ -44,25 +43,9 @@ class Loops:
     inner_kept: bool
 
 
-def axes_of(layer: Layer) -> frozenset[int] | None:
-    """The axes reduced over, None where they are not known."""
-    x = layer.inputs[0]
-    assert x is not None
-    rank = len(x.static_shape)
-    if layer.op.startswith("Global"):
-        return frozenset(range(2, rank))
-    given = layer.inputs[1] if len(layer.inputs) > 1 else None
-    if given is not None and given.data is None:
-        return None
-    listed = layer.attrs.get("axes") if given is None else np.asarray(given.data).reshape(-1)
-    if listed is None or len(listed) == 0:
-        return frozenset() if layer.attrs.get("noop_with_empty_axes") else frozenset(range(rank))
-    return frozenset(int(a) % rank for a in listed)
-
-
 def loops_of(layer: Layer, source: Layout, result: Layout) -> Loops | None:
     """The loop nest over the source's storage order; None if it needs more loops than the kernel has."""
-    axes = axes_of(layer)
+    axes = reduced_axes(layer)
     x, y = layer.inputs[0], layer.results[0]
     if axes is None or x is None:
         return None

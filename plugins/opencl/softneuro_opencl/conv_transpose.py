@@ -10,12 +10,12 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
-from softneuro_core.phases import Phase, has_phases, phase_flops, phases_of
+from softneuro_core.phases import Phase, begin_pads, has_phases, phase_flops, phases_of
 from softneuro_core.routine import SUMS, Kernel, Offer
 from softneuro_core.spec import NHWC
-from softneuro_core.windows import Window, is_f32
+from softneuro_core.windows import Window
 from softneuro_opencl.conv_rows import TILES
-from softneuro_opencl.convolutions import Convolution, Finish, finish_of
+from softneuro_opencl.convolutions import Convolution, Finish, Product, finish_of, product_of
 from softneuro_opencl.launches import Launch, OpenCLKernel
 from softneuro_opencl.register_tiles import Bordered, Tiling, rows_launch
 from softneuro_opencl.routine import OpenCLRoutine, accuracy_in
@@ -47,18 +47,24 @@ def _closed(window: Window) -> Window:
 
 
 def _transposed_of(region: Region) -> _Transposed | None:
-    layer = region.layers[0]
-    x, w = layer.inputs[:2]
-    bias = layer.inputs[2] if len(layer.inputs) > 2 else None
-    if x is None or w is None or x.is_constant or w.data is None or not is_f32(x, w, *layer.results, *region.outputs):
+    product = product_of(region)
+    if product is None or not _is_made_of_windows(product):
         return None
-    if len(w.static_shape) not in (3, 4) or not has_phases(layer, w.static_shape):
-        return None
+    layer, _, weights, bias = product
     finish = finish_of(region, bias, layer.results[0].static_shape[1], 1)
-    if finish is None or finish.residual is not None:
-        return None
-    found = _Transposed(layer, w.data, finish)
-    return found if all(min(conv.window.pads) >= 0 for _, conv in found.convolutions()) else None
+    return None if finish is None or finish.residual is not None else _Transposed(layer, weights, finish)
+
+
+def _is_made_of_windows(product: Product) -> bool:
+    """Whether every phase is a convolution whose borders are no less than nothing: an output reads no tap ahead of the
+    first where pads are at most kernel - stride."""
+    layer, x, weights, _ = product
+    kernel = weights.shape[2:]
+    if len(kernel) not in (1, 2) or not has_phases(layer, weights.shape):
+        return False
+    pads = begin_pads(layer, x.static_shape[2:], layer.results[0].static_shape[2:], kernel)
+    strides = layer.attrs.get("strides") or [1] * len(kernel)
+    return all(pad <= k - s for pad, k, s in zip(pads, kernel, strides, strict=True))
 
 
 class RowsTransposed(OpenCLRoutine):

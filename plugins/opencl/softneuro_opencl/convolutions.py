@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from softneuro_core.epilogue import parse_epilogue
-from softneuro_core.graph import Region, Value
+from softneuro_core.graph import Layer, Region, Value
 from softneuro_core.windows import Window, is_f32, window_of
 from softneuro_opencl.activations import Activation, translated
 
@@ -66,19 +67,36 @@ def finish_of(region: Region, bias: Value | None, channels: int, axis: int) -> F
     return Finish(total, found.residual, activation)
 
 
+class Product(NamedTuple):
+    """What the main layer of a region multiplies by its constant weights, and the bias it adds."""
+
+    layer: Layer
+    x: Value
+    weights: np.ndarray
+    bias: Value | None
+
+
+def product_of(region: Region) -> Product | None:
+    """Of a region whose main layer is a Conv, ConvTranspose, Gemm or MatMul; None unless all is float32 and the second
+    factor constant."""
+    layer = region.layers[0]
+    x, w = layer.inputs[:2]
+    if x is None or w is None or x.is_constant or w.data is None or not is_f32(x, w, *layer.results, *region.outputs):
+        return None
+    return Product(layer, x, w.data, layer.inputs[2] if len(layer.inputs) > 2 else None)
+
+
 def convolution_of(region: Region) -> Convolution | None:
     """The region as a float32 Conv of one or two spatial axes with constant weights, or None."""
-    conv = region.layers[0]
-    x, w = conv.inputs[:2]
-    bias = conv.inputs[2] if len(conv.inputs) > 2 else None
-    if x is None or w is None or x.is_constant or w.data is None or not is_f32(x, w, *conv.results, *region.outputs):
+    if (found := product_of(region)) is None:
         return None
-    finish = finish_of(region, bias, w.static_shape[0], 1)
-    window = window_of(conv, x.static_shape, conv.results[0].static_shape, w.static_shape[2:])
+    layer, x, w, bias = found
+    finish = finish_of(region, bias, w.shape[0], 1)
+    window = window_of(layer, x.static_shape, layer.results[0].static_shape, w.shape[2:])
     if finish is None or window is None:
         return None
-    weights = w.data.reshape(*w.static_shape[:2], *window.kernel)
-    return Convolution(window, int(conv.attrs.get("group", 1)), weights, finish)
+    weights = w.reshape(*w.shape[:2], *window.kernel)
+    return Convolution(window, int(layer.attrs.get("group", 1)), weights, finish)
 
 
 def dense_convolution_of(region: Region) -> Convolution | None:

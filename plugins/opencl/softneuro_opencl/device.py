@@ -109,11 +109,8 @@ class OpenCLDevice(Device):
             self.queue.finish()
 
     def launch(self) -> None:
-        """Hands what is enqueued to the device; waits where the host sees the same memory."""
-        if self.shares_host_memory:
-            self.queue.finish()
-        else:
-            self.queue.flush()
+        """Hands what is enqueued to the device."""
+        self.queue.flush()
 
     def fingerprint(self) -> str:
         about = (self.handle.platform.name, self.handle.platform.version, self.handle.name, self.handle.driver_version)

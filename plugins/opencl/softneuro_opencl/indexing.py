@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
+from softneuro_core.axes import integers, is_computed
 from softneuro_core.device import Target
 from softneuro_core.graph import Layer, Region, Value
-from softneuro_core.passes.rewrite import ints, static_input
+from softneuro_core.passes.rewrite import static_input
 from softneuro_core.routine import EXACT, Kernel, Offer
 from softneuro_core.spec import INT32, INT64, NCHW
 from softneuro_core.windows import storage_strides, text
@@ -77,16 +78,13 @@ class Pad(_ByAxis):
 
 def _pads(layer: Layer, rank: int) -> list[tuple[int, int]] | None:
     """Before and after by axis."""
-    given = layer.attrs.get("pads")
-    if given is None and (given := ints(static_input(layer, 1))) is None:
+    given = integers(layer, 1, "pads")
+    if given is None or is_computed(layer, 3):
         return None
-    axes: Sequence[int] | None = range(rank)
-    if len(layer.inputs) > 3 and layer.inputs[3] is not None and (axes := ints(layer.inputs[3])) is None:
-        return None
-    assert axes is not None
+    axes = integers(layer, 3) or range(rank)
     found = [(0, 0)] * rank
     for place, axis in enumerate(axes):
-        found[axis % rank] = int(given[place]), int(given[place + len(axes)])
+        found[axis % rank] = given[place], given[place + len(axes)]
     return found
 
 

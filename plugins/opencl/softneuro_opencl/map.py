@@ -12,11 +12,11 @@ import numpy as np
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import Kernel, Offer
-from softneuro_core.spec import FLOAT16, FLOAT32, NCHW, NHWC, Layout
+from softneuro_core.spec import FLOAT16, FLOAT32, NCHW, Layout
 from softneuro_core.strides import Axis, broadcast_axes
 from softneuro_opencl.expressions import ELEMENTWISE, SINGLE, TYPES, expression_of
 from softneuro_opencl.launches import Argument, Constant, In, Launch, OpenCLKernel, Out
-from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, storage
+from softneuro_opencl.routine import OpenCLRoutine, accuracy_in, layouts_of, storage
 
 MOST_LEAVES, MOST_LAYERS = 6, 8
 LONG_CHUNK, GROUP = 4096, 64
@@ -82,7 +82,7 @@ class Map(OpenCLRoutine):
         if tree is None:
             return
         rank = len(region.outputs[0].static_shape)
-        for layout in (NCHW, NHWC) if rank >= 3 else (NCHW,):
+        for layout in layouts_of(region.outputs[0]):
             for dtype, kind in product((None, FLOAT16) if tree.is_plain else (None,), ("long", "short")):
                 specs = [self.stored(_layout(v, rank, layout), dtype or v.dtype) for v in region.inputs]
                 made = self.stored(layout, dtype or region.outputs[0].dtype)

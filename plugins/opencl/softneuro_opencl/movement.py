@@ -4,20 +4,21 @@ other layout; float16 to float32 and back."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from softneuro_core.axes import sliced
 from softneuro_core.device import Target
-from softneuro_core.graph import Layer, Region, Value
-from softneuro_core.passes.rewrite import static_input
+from softneuro_core.graph import Region, Value
 from softneuro_core.routine import EXACT, Adapter, Kernel, Offer
 from softneuro_core.spec import FLOAT16, FLOAT32, NCHW, NHWC, OBJECT, DType, Layout, TensorSpec
 from softneuro_core.strides import Axis, merge
 from softneuro_core.windows import storage_strides
 from softneuro_opencl.device import OpenCLDevice
 from softneuro_opencl.launches import THE_INPUT, THE_OUTPUT, Argument, Constant, In, Launch, OpenCLKernel, Out
-from softneuro_opencl.routine import OpenCLRoutine
+from softneuro_opencl.routine import OpenCLRoutine, layouts_of
 
 FILE = "movement.cl"
 CHUNK, SHORT = 4096, 16
@@ -110,6 +111,27 @@ class Reshape(OpenCLRoutine):
         return OpenCLKernel(device, (moved(device, x.dtype, [math.prod(x.static_shape)], [1], [1]),))
 
 
+class _Piece(NamedTuple):
+    """Part of a whole along one axis: sizes and strides in storage order, its own and the whole's, and where it begins
+    there; in elements."""
+
+    sizes: list[int]
+    own: list[int]
+    strides: list[int]
+    first: int
+
+
+def _pieces(whole: Value, parts: Sequence[Value], axis: int, layout: Layout) -> Iterator[_Piece]:
+    """The parts, one behind the other."""
+    order, strides = layout.permutation(len(whole.static_shape)), storage_strides(layout, whole.static_shape)
+    first = 0
+    for part in parts:
+        columns = part.static_shape, storage_strides(layout, part.static_shape), strides
+        sizes, own, theirs = ([column[a] for a in order] for column in columns)
+        yield _Piece(sizes, own, theirs, first)
+        first += part.static_shape[axis] * strides[axis]
+
+
 class Concat(OpenCLRoutine):
     """Concat along any axis."""
 
@@ -123,23 +145,13 @@ class Concat(OpenCLRoutine):
                 yield Offer([spec] * len(region.inputs), [spec], accuracy=EXACT)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        device, layout, whole = self.opencl(target), offer.outputs[0].layout, region.outputs[0].static_shape
-        axis, order = int(region.exit.attrs["axis"]) % len(whole), layout.permutation(len(whole))
-        strides, first, launches = storage_strides(layout, whole), 0, []
-        for value in region.exit.operands:
-            shape = value.static_shape
+        device, layout, whole = self.opencl(target), offer.outputs[0].layout, region.outputs[0]
+        launches = []
+        pieces = _pieces(whole, region.exit.operands, int(region.exit.attrs["axis"]), layout)
+        for value, piece in zip(region.exit.operands, pieces, strict=True):
             x = In(region.inputs.index(value)) if value.data is None else Constant(device, layout.pack(value.data))
-            own = storage_strides(layout, shape)
-            sizes = [shape[a] for a in order]
-            steps = [own[a] for a in order], [strides[a] for a in order]
-            launches.append(moved(device, value.dtype, sizes, *steps, y_first=first * strides[axis], x=x))
-            first += shape[axis]
+            launches.append(moved(device, value.dtype, piece.sizes, piece.own, piece.strides, y_first=piece.first, x=x))
         return OpenCLKernel(device, tuple(launches))
-
-
-def layouts_of(value: Value) -> tuple[Layout, ...]:
-    """Those a value of its rank may have here."""
-    return (NCHW, NHWC) if len(value.static_shape) >= 3 else (NCHW,)
 
 
 class Split(OpenCLRoutine):
@@ -156,18 +168,10 @@ class Split(OpenCLRoutine):
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         device, layout, (x,) = self.opencl(target), offer.inputs[0].layout, region.inputs
-        axis, order = (
-            int(region.exit.attrs.get("axis", 0)) % len(x.static_shape),
-            layout.permutation(len(x.static_shape)),
-        )
-        strides, first, launches = storage_strides(layout, x.static_shape), 0, []
-        for number, part in enumerate(region.outputs):
-            shape = part.static_shape
-            own = storage_strides(layout, shape)
-            sizes = [shape[a] for a in order]
-            steps = [strides[a] for a in order], [own[a] for a in order]
-            launches.append(moved(device, x.dtype, sizes, *steps, x_first=first * strides[axis], y=Out(number)))
-            first += shape[axis]
+        launches = []
+        for number, piece in enumerate(_pieces(x, region.outputs, int(region.exit.attrs.get("axis", 0)), layout)):
+            y = Out(number)
+            launches.append(moved(device, x.dtype, piece.sizes, piece.strides, piece.own, x_first=piece.first, y=y))
         return OpenCLKernel(device, tuple(launches))
 
 
@@ -177,42 +181,18 @@ class Slice(OpenCLRoutine):
     algorithm, pattern = "slice", ("Slice",)
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        x = region.exit.inputs[0]
-        is_alone = x is not None and is_moved(x, *region.outputs) and len(region.inputs) == 1
-        if x is not None and is_alone and _slices(region.exit) is not None:
+        x = region.exit.operands[0]
+        if is_moved(x, *region.outputs) and region.inputs == (x,) and sliced(region.exit) is not None:
             spec = self.stored(NCHW, x.dtype)
             yield Offer([spec], [spec], accuracy=EXACT)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
-        device, slices = self.opencl(target), _slices(region.exit)
-        assert slices is not None
-        (x,), out = region.inputs, region.outputs[0].static_shape
-        strides = _dense(x.static_shape)
-        first = sum(s.start * step for s, step in zip(slices, strides, strict=True))
-        steps = [s.step * step for s, step in zip(slices, strides, strict=True)]
+        device, taken, (x,) = self.opencl(target), sliced(region.exit), region.inputs
+        assert taken is not None
+        out, strides = region.outputs[0].static_shape, _dense(x.static_shape)
+        first = sum(begin * stride for (begin, _), stride in zip(taken, strides, strict=True))
+        steps = [step * stride for (_, step), stride in zip(taken, strides, strict=True)]
         return OpenCLKernel(device, (moved(device, x.dtype, out, steps, _dense(out), x_first=first),))
-
-
-def _slices(layer: Layer) -> list[range] | None:
-    """The indices taken along every axis, None where they are no constants."""
-    x = layer.operands[0]
-    rank = len(x.static_shape)
-    given: list[list[int] | None] = []
-    for place in range(1, 5):
-        value = static_input(layer, place) if place < len(layer.inputs) and layer.inputs[place] is not None else None
-        if place < len(layer.inputs) and layer.inputs[place] is not None and (value is None or value.data is None):
-            return None
-        given.append(None if value is None or value.data is None else [int(n) for n in value.data.reshape(-1)])
-    starts, ends, axes, steps = given
-    if starts is None or ends is None:
-        return None
-    found = [range(n) for n in x.static_shape]
-    for i, axis in enumerate(axes or range(len(starts))):
-        step = 1 if steps is None else steps[i]
-        found[axis % rank] = range(x.static_shape[axis % rank])[slice(starts[i], ends[i], step)]
-        if step < 0 and ends[i] < -x.static_shape[axis % rank]:
-            found[axis % rank] = range(x.static_shape[axis % rank])[starts[i] :: step]
-    return found
 
 
 class ToOtherLayout(Adapter):

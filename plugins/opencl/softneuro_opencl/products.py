@@ -6,29 +6,25 @@ import math
 
 import numpy as np
 
-from softneuro_core.graph import Layer, Region, Value
+from softneuro_core.graph import Region, Value
 from softneuro_core.spec import NCHW
-from softneuro_core.windows import as_window, is_f32
+from softneuro_core.windows import as_window
 from softneuro_opencl.conv_rows import RowsConv
 from softneuro_opencl.conv_tiles import TilesConv
-from softneuro_opencl.convolutions import Convolution, Finish, finish_of
+from softneuro_opencl.convolutions import Convolution, Finish, Product, finish_of, product_of
 
 
-def product_of(region: Region) -> Convolution | None:
+def rows_product_of(region: Region) -> Convolution | None:
     """The region as rows by a constant matrix, or None."""
-    layer = region.layers[0]
-    x, w = layer.inputs[:2]
-    if x is None or w is None or x.is_constant or w.data is None or not is_f32(x, w, *layer.results, *region.outputs):
+    product = product_of(region)
+    if product is None or product.weights.ndim != 2 or len(product.x.static_shape) < 2:
         return None
-    if len(w.static_shape) != 2 or len(x.static_shape) < 2:
-        return None
-    found = _gemm(region, layer, w.data) if layer.op == "Gemm" else _matmul(region, w.data)
+    found = _gemm(region, product) if product.layer.op == "Gemm" else _matmul(region, product.weights)
     if found is None:
         return None
     matrix, finish = found
-    depth = x.static_shape[-1]
-    window = as_window(math.prod(x.static_shape[:-1]), depth)
-    return Convolution(window, 1, np.ascontiguousarray(matrix.T).reshape(-1, depth, 1, 1), finish)
+    window = as_window(math.prod(product.x.static_shape[:-1]), product.x.static_shape[-1])
+    return Convolution(window, 1, matrix.T[:, :, None, None], finish)
 
 
 def _matmul(region: Region, matrix: np.ndarray) -> tuple[np.ndarray, Finish] | None:
@@ -36,13 +32,13 @@ def _matmul(region: Region, matrix: np.ndarray) -> tuple[np.ndarray, Finish] | N
     return None if finish is None else (matrix, finish)
 
 
-def _gemm(region: Region, layer: Layer, matrix: np.ndarray) -> tuple[np.ndarray, Finish] | None:
+def _gemm(region: Region, product: Product) -> tuple[np.ndarray, Finish] | None:
     """A plain; alpha goes into the matrix, beta into the bias, which must be one number a column."""
+    layer, _, matrix, bias = product
     attrs = layer.attrs
     if attrs.get("transA"):
         return None
     matrix = matrix.T if attrs.get("transB") else matrix
-    bias = layer.inputs[2] if len(layer.inputs) > 2 else None
     if bias is not None and not _is_row(bias, matrix.shape[1]):
         return None
     finish = finish_of(region, None, matrix.shape[1], 1)
@@ -51,7 +47,8 @@ def _gemm(region: Region, layer: Layer, matrix: np.ndarray) -> tuple[np.ndarray,
     if bias is not None and bias.data is not None:
         total = finish.bias + np.float32(attrs.get("beta", 1.0)) * bias.data.reshape(-1)
         finish = Finish(total.astype(np.float32), finish.residual, finish.activation)
-    return matrix * np.float32(attrs.get("alpha", 1.0)), finish
+    alpha = np.float32(attrs.get("alpha", 1.0))
+    return matrix if alpha == 1 else matrix * alpha, finish
 
 
 def _is_row(bias: Value, columns: int) -> bool:
@@ -66,7 +63,7 @@ class _Product(RowsConv):
     mains, layout = ("Gemm", "MatMul"), NCHW
 
     def read(self, region: Region) -> Convolution | None:
-        return product_of(region)
+        return rows_product_of(region)
 
 
 class RowsProduct(_Product):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from softneuro_core.device import Target
+from softneuro_core.graph import Value
 from softneuro_core.routine import Routine
 from softneuro_core.spec import FLOAT16, FLOAT32, NCHW, NHWC, DType, Layout, TensorSpec
 from softneuro_opencl.device import OpenCLDevice
@@ -23,6 +24,11 @@ def accuracy_in(spec: TensorSpec, accuracy: float) -> float:
     return accuracy if spec.dtype is FLOAT32 else max(accuracy, HALF_ERROR)
 
 
+def layouts_of(value: Value) -> tuple[Layout, ...]:
+    """Those a value of its rank may have here."""
+    return (NCHW, NHWC) if len(value.static_shape) >= 3 else (NCHW,)
+
+
 class OpenCLRoutine(Routine):
     """A routine ``DEVICE/algorithm``: one object for every device found."""
 
@@ -34,14 +40,6 @@ class OpenCLRoutine(Routine):
     def stored(self, layout: Layout, dtype: DType = FLOAT32) -> TensorSpec:
         """On this device, float32 unless another type is named."""
         return TensorSpec(self.device, dtype, layout)
-
-    @property
-    def nhwc(self) -> TensorSpec:
-        return self.stored(NHWC)
-
-    @property
-    def nchw(self) -> TensorSpec:
-        return self.stored(NCHW)
 
     def storages(self, *layouts: Layout) -> Iterator[TensorSpec]:
         """float32 and, where the user allows it, float16 on this device, in each of these layouts."""

@@ -8,9 +8,10 @@ from itertools import product
 
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, aligned, emitted_address
-from softneuro_cpu_numba.norm import TASK_ELEMENTS, LayerNorm, Softmax
+from softneuro_cpu_numba.norm import TASK_ELEMENTS, LayerNorm
 from softneuro_cpu_numba.tiles import ROWS_TOGETHER
 
+from softneuro_core.axes import softmax_extents
 from softneuro_core.device import Target
 from softneuro_core.graph import Graph, Layer, Region, chains
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
@@ -119,7 +120,7 @@ class QSoftmax(_Rows):
     def rows(self, region: Region) -> tuple[int, int] | None:
         if len(region.inputs) != 1 or not is_plain(region.inputs[0]) or not region.inputs[0].static_shape:
             return None
-        extents = Softmax(self.operator).extents(region, NCHW)
+        extents = softmax_extents(region.exit, NCHW)
         return None if extents is None or extents[2] != 1 else extents[:2]
 
 
