@@ -1,16 +1,16 @@
 """Steps of a chosen plan against their rivals in the same place and in turns: the last word on what was close.
 
 Isolated costs are taken minutes apart, and by a kernel that has the caches to itself. On a shared machine that decides
-between close ones by chance. So plans are run in turns in which every step that can be is computed the second best way,
-and the third: one run compares all steps at once. What was seen replaces the prices, and the plan is selected again.
+between close ones by chance. So plans are run in turns in which all that can be is computed the second best way, and
+the third: one run compares all places at once. What was seen replaces the prices, and the plan is selected again.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from softneuro_core.alternatives import Alternatives, Place, Way
 from softneuro_core.assembly import assemble
 from softneuro_core.candidates import Candidate
 from softneuro_core.plan import AdapterStep, Plan
@@ -21,7 +21,7 @@ from softneuro_core.settling import as_seen
 from softneuro_core.task import Task, Tuned
 
 REACH, RANKS = 1.6, 2
-"""A rival's price is at most so many times that of the candidate chosen; so many rivals of a step are run."""
+"""A rival's price is at most so many times that of the candidate chosen; so many rivals in a place are run."""
 BETTER = 0.98
 """Of the time of what was chosen: a rival seen to take less takes its place."""
 
@@ -35,10 +35,20 @@ def settle_rivals(tuned: Tuned, isolated: Prices, select: Callable[[Prices], Tun
     """
     if task.is_over:
         return tuned
-    lists = _rivals(tuned)
-    plans = [_with_rivals(tuned, lists, rank, task) for rank in range(max(map(len, lists), default=0))]
+    alternatives = Alternatives(tuned, REACH)
+    trials = [
+        _Trial(places, rank)
+        for places in (alternatives.rivals(RANKS), alternatives.cuts())
+        for rank in range(max((len(place.others) for place in places), default=0))
+    ]
+    plans = [_plan_of(tuned, trial.ways, task) for trial in trials]
     seen = run([tuned.plan, *plans]) if plans else None
-    faster = {} if seen is None else dict(_faster(tuned, lists, seen))
+    if seen is None:
+        return tuned
+    chosen = _us_of(tuned, [(c,) for c in chosen_candidates(tuned.form, tuned.selection)], tuned.plan, seen[0])
+    faster: dict[Candidate, Price] = {}
+    for trial, plan, other in zip(trials, plans, seen[1:], strict=True):
+        faster |= _faster(trial, chosen, _us_of(tuned, trial.ways, plan, other), alternatives)
     if not faster:
         return tuned
     prices = tuned.form.prices
@@ -52,48 +62,46 @@ def settle_rivals(tuned: Tuned, isolated: Prices, select: Callable[[Prices], Tun
     return as_seen(better, isolated, both[1])
 
 
-def _rivals(tuned: Tuned) -> list[list[Candidate]]:
-    """Of every step: what computes the same between the same values stored the same way, the cheapest first."""
-    prices, same = tuned.form.prices.kernels, defaultdict[Hashable, list[Candidate]](list)
-    for candidate, price in sorted(prices.items(), key=lambda item: item[1].time_ns):
-        if price.source != "bodies":
-            same[_place(candidate)].append(candidate)
-    found = []
-    for chosen in chosen_candidates(tuned.form, tuned.selection):
-        most = REACH * prices[chosen].time_ns
-        others = [c for c in same[_place(chosen)] if c is not chosen and prices[c].time_ns <= most]
-        found.append(others[:RANKS])
-    return found
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """A plan with the rival of this rank in every place that has one."""
+
+    places: Sequence[Place]
+    rank: int
+
+    @property
+    def ways(self) -> list[Way]:
+        return [place.others[self.rank] if self.rank < len(place.others) else place.chosen for place in self.places]
 
 
-def _place(candidate: Candidate) -> Hashable:
-    offer = candidate.offer
-    return candidate.region.layers, offer.inputs, offer.outputs, offer.uses
+def _in_order(tuned: Tuned, ways: Iterable[Way]) -> list[Candidate]:
+    """Regions run in the order of their exits."""
+    index = tuned.form.graph.index
+    return sorted((candidate for way in ways for candidate in way), key=lambda c: index[c.region.exit])
 
 
-def _with_rivals(tuned: Tuned, lists: Sequence[Sequence[Candidate]], rank: int, task: Task) -> Plan:
-    """The plan with the rival of this rank at every step that has one."""
+def _plan_of(tuned: Tuned, ways: Iterable[Way], task: Task) -> Plan:
     form = tuned.form
     numbers = {candidate: number for number, candidate in enumerate(form.candidates)}
-    taken = [
-        numbers[rivals[rank]] if rank < len(rivals) else number
-        for number, rivals in zip(tuned.selection.chosen, lists, strict=True)
-    ]
-    selection = replace(tuned.selection, chosen=tuple(taken))
+    selection = replace(tuned.selection, chosen=tuple(numbers[candidate] for candidate in _in_order(tuned, ways)))
     return assemble(form, selection, task.catalog, task.threads, tuned.plan.bodies, task.request)
 
 
+def _us_of(tuned: Tuned, ways: Iterable[Way], plan: Plan, seen: InPlace) -> dict[Candidate, float]:
+    """What every candidate of a plan took in place."""
+    kernels = [us for step, us in zip(plan.steps, seen.step_us, strict=True) if not isinstance(step, AdapterStep)]
+    return dict(zip(_in_order(tuned, ways), kernels, strict=True))
+
+
 def _faster(
-    tuned: Tuned, lists: Sequence[Sequence[Candidate]], seen: Sequence[InPlace]
-) -> Iterator[tuple[Candidate, Price]]:
-    """Rivals that took less than what was chosen, with that candidate's price in proportion."""
-    prices = tuned.form.prices.kernels
-    steps = [i for i, step in enumerate(tuned.plan.steps) if not isinstance(step, AdapterStep)]
-    chosen = chosen_candidates(tuned.form, tuned.selection)
-    for step, candidate, rivals in zip(steps, chosen, lists, strict=True):
-        mine = seen[0].step_us[step]
-        for rival, other in zip(rivals, seen[1:], strict=False):  # plans of higher ranks have no rival here
-            ratio = other.step_us[step] / mine if mine else 1.0
-            if ratio < BETTER:
-                time_ns = max(1, round(ratio * prices[candidate].time_ns))
-                yield rival, replace(prices[rival], time_ns=time_ns, source="in-situ")
+    trial: _Trial, chosen: Mapping[Candidate, float], tried: Mapping[Candidate, float], alternatives: Alternatives
+) -> dict[Candidate, Price]:
+    """Rivals that took less than what was chosen, with its price in proportion."""
+    found: dict[Candidate, Price] = {}
+    for place, way in zip(trial.places, trial.ways, strict=True):
+        mine = sum(chosen[candidate] for candidate in place.chosen)
+        ratio = sum(tried[candidate] for candidate in way) / mine if mine else 1.0
+        if way != place.chosen and ratio < BETTER:
+            factor = ratio * alternatives.price_ns(place.chosen) / alternatives.price_ns(way)
+            found |= {candidate: alternatives.prices[candidate].scaled(factor) for candidate in way}
+    return found

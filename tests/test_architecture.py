@@ -85,6 +85,7 @@ LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "memory_budget",
             "task",
             "settling",
+            "alternatives",
             "rivals",
             "one_device",
             "tuning",

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.engines import Arrays
 from benchmarks.engines.ours_mixed import SoftNeuroMixed
 from softneuro_core.accuracy.bounded import INTEGERS
-from softneuro_core.candidates import Candidate, Request, enumerate_candidates, rounds
+from softneuro_core.accuracy.front import all_rounded
+from softneuro_core.candidates import Request, enumerate_candidates
 from softneuro_core.graph import Graph
 from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
 from softneuro_core.rivals import settle_rivals
-from softneuro_core.selection import Price, Prices
+from softneuro_core.selection import Prices
 from softneuro_core.settling import as_seen
 from softneuro_core.task import select_plan
 from softneuro_core.tuning import task_of
@@ -37,12 +37,6 @@ class SoftNeuroIntegers(SoftNeuroMixed):
                 seen = pricing.run_in_place(tuned.plan)
                 tuned = tuned if seen is None else as_seen(tuned, prices, seen)
                 return settle_rivals(tuned, prices, select, pricing.run_in_turns, task).plan, {}
-
-
-def all_rounded(kernels: Mapping[Candidate, Price]) -> dict[Candidate, Price]:
-    """Without what computes in float a layer that an integer routine computes."""
-    rounded = {layer for candidate in kernels if rounds(candidate) for layer in candidate.region.layers}
-    return {c: p for c, p in kernels.items() if rounds(c) or rounded.isdisjoint(c.region.layers)}
 
 
 ENGINE = SoftNeuroIntegers()

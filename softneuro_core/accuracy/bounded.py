@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from softneuro_core.accuracy.front import Corner, Front
+from softneuro_core.accuracy.front import Aim, Corner, Front
 from softneuro_core.accuracy.metrics import Metric, Outputs, noise_of
 from softneuro_core.accuracy.trial import Part, Samples, Trial, outputs_of, parts_of
 from softneuro_core.bound import Bound, FrontPoint, PartNoise
@@ -20,6 +20,7 @@ from softneuro_core.grids import grids_of
 from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
 from softneuro_core.profiling.in_place import InPlace
+from softneuro_core.profiling.whole_plans import choice
 from softneuro_core.rivals import settle_rivals
 from softneuro_core.selection import Prices, chosen_candidates, chosen_prices
 from softneuro_core.settling import as_seen, settle
@@ -30,6 +31,7 @@ TRIAL_SAMPLES = 8
 RIVALS, TURNS = 4, 3
 """Plans likely to be the fastest are run again in turns, so often: looked at once each, minutes apart, the faster one
 may have had the worse moment of a shared machine (decision 0051)."""
+NOTHING_ROUNDED, ALL_ROUNDED = Aim(None), Aim(0.0, all_rounded=True)
 INTEGERS = frozenset({"uint8", "int8"})
 
 
@@ -44,8 +46,8 @@ class Point:
     noise: float
     seen_noise: float
     drop: float
-    rate: float | None = None
-    """What noise cost where it was selected, nanoseconds a unit; None: nothing may round."""
+    aim: Aim = NOTHING_ROUNDED
+    """What it was selected for."""
 
     @property
     def rounded_layers(self) -> frozenset[str]:
@@ -144,7 +146,7 @@ def tune_bounded(
         front = Front(replace(trial, task=task), parts, noise)
         if task.measure and not task.is_over:
             front = _corrected(front, prices, in_float, task, pricing)
-        every = front.corners()
+        every = _with_all_rounded(front)
         points = [judge.point(corner) for corner in every if _rounds_any(corner)]
         if free is task:
             points.append(_float_point(exact))
@@ -161,9 +163,20 @@ def tune_bounded(
             points = [again.get(id(point), point) for point in points]
         best = min(held, key=lambda number: points[number].us)
         if task.measure:
-            rate = points[best].rate
-            points[best] = judge.settled(points[best], lambda p: front.under(p).at(rate).tuned, max_drop)
+            aim = points[best].aim
+            points[best] = judge.settled(points[best], lambda p: front.under(p).at(aim).tuned, max_drop)
     return Bounded(every[0].tuned, points[best], tuple(points), noise, metric.name, max_drop, len(samples))
+
+
+def _with_all_rounded(front: Front) -> list[Corner]:
+    """The corners and, by time among them, the plan that rounds all it can: predicted to be no faster than the first,
+    which was not always true in place (decision 0051)."""
+    corners = front.corners()
+    with suppress(SelectionError):
+        every = front.at(ALL_ROUNDED)
+        if choice(every.tuned.plan) not in {choice(corner.tuned.plan) for corner in corners}:
+            corners = sorted((*corners, every), key=lambda corner: corner.time_ns)
+    return corners
 
 
 def _without_memory_limit(task: Task) -> Task:
@@ -184,7 +197,7 @@ def _rounding_nothing(
 def _corrected(front: Front, prices: Prices, in_float: dict[Likeness, Seen], task: Task, pricing: Pricing) -> Front:
     """The front with prices as they were seen in place, in plans that round nothing and in the fastest of all: large
     weights, for one, are nearer in a network than in a kernel measured alone."""
-    select = lambda other: front.under(other).at(0.0).tuned  # noqa: E731
+    select = lambda other: front.under(other).at(Aim(0.0)).tuned  # noqa: E731
     with suppress(SelectionError):
         _, ratios = settle(prices, task, select(prices), pricing.run_in_place, select)
         return front.under(corrected(prices, in_float | ratios))
@@ -221,7 +234,7 @@ class _Judge:
         if seen is not None:  # else told in the progress notes; the prediction stands
             tuned = as_seen(tuned, self.isolated, seen)
         best_us = us if seen is None else seen.best_us
-        return Point(tuned, us, best_us, corner.noise, seen_noise, drop, corner.rate)
+        return Point(tuned, us, best_us, corner.noise, seen_noise, drop, corner.aim)
 
     def settled(self, point: Point, select: Callable[[Prices], Tuned], max_drop: float) -> Point:
         """The point with rivals of its steps where they were seen to be faster and lose no more than allowed either."""
@@ -232,7 +245,7 @@ class _Judge:
         if drop > max_drop:
             return point
         us = _priced_us(tuned), tuned.plan.predictions["best_us"]
-        settled = Point(tuned, *us, point.noise, seen_noise, drop, point.rate)
+        settled = Point(tuned, *us, point.noise, seen_noise, drop, point.aim)
         settled = in_turns([settled], partial(self.pricing.run_in_place, again=True))[id(settled)]
         return settled if settled.us < point.us else point
 

@@ -25,13 +25,22 @@ CLAIM = "the fastest of all plans with no more predicted noise"
 
 
 @dataclass(frozen=True, slots=True)
+class Aim:
+    """The fastest plan where noise costs ``rate`` nanoseconds a unit (None: where nothing may round); with
+    ``all_rounded`` of those in which whatever can round does."""
+
+    rate: float | None
+    all_rounded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Corner:
     """One plan of the front: what it is predicted to take, and the noise its parts have, added up."""
 
     tuned: Tuned
     time_ns: int
     noise: float
-    rate: float | None
+    aim: Aim
 
 
 class Front:
@@ -48,7 +57,7 @@ class Front:
     def corners(self) -> list[Corner]:
         """From the fastest to the one that rounds nothing (where limits forbid that, as little as they allow), at most
         :data:`MOST_POINTS`. Raises :class:`SelectionError` where no plan is within the limits."""
-        ends = [self.at(0.0), self._last()]
+        ends = [self.at(Aim(0.0)), self._last()]
         found = {choice(c.tuned.plan): c for c in ends}
         gaps = [(ends[0], ends[1])]
         while gaps and len(found) < MOST_POINTS:
@@ -56,26 +65,27 @@ class Front:
             fast, exact = gaps.pop()
             if fast.noise <= exact.noise or fast.time_ns >= exact.time_ns:
                 continue
-            middle = self.at((exact.time_ns - fast.time_ns) / (fast.noise - exact.noise))
+            middle = self.at(Aim((exact.time_ns - fast.time_ns) / (fast.noise - exact.noise)))
             if found.setdefault(choice(middle.tuned.plan), middle) is middle:
                 gaps += [(fast, middle), (middle, exact)]
         return sorted(found.values(), key=lambda corner: corner.time_ns)
 
     def _last(self) -> Corner:
         try:
-            return self.at(None)
+            return self.at(Aim(None))
         except SelectionError:
-            return self.at(STEEP)
+            return self.at(Aim(STEEP))
 
-    def at(self, rate: float | None) -> Corner:
-        """The best plan where noise costs ``rate`` nanoseconds a unit; None: where nothing may round."""
+    def at(self, aim: Aim) -> Corner:
+        """The best plan of its kind; raises :class:`SelectionError` where there is none within the limits."""
         trial, prices = self._trial, self._trial.prices
-        kernels = {c: p for c, p in prices.kernels.items() if self._may(c, rate)}
-        dearer = {c: self._with_noise(c, p, rate or 0.0) for c, p in kernels.items()}
+        kernels = {c: p for c, p in prices.kernels.items() if self._may(c, aim.rate)}
+        kernels = all_rounded(kernels) if aim.all_rounded else kernels
+        dearer = {c: self._with_noise(c, p, aim.rate or 0.0) for c, p in kernels.items()}
         tuned = trial.select(Prices(dearer, prices.adapters))
         time_ns = sum(price.time_ns for price in chosen_prices(tuned.form, tuned.selection, prices))
         noise = sum(self._noise.get(c, 0.0) for c in chosen_candidates(tuned.form, tuned.selection))
-        return Corner(self._as_priced(tuned, time_ns, noise), time_ns, noise, rate)
+        return Corner(self._as_priced(tuned, time_ns, noise), time_ns, noise, aim)
 
     def _as_priced(self, tuned: Tuned, time_ns: int, noise: float) -> Tuned:
         """With times as they are: what noise costs decided, it is no prediction."""
@@ -91,3 +101,9 @@ class Front:
 
     def _with_noise(self, candidate: Candidate, price: Price, rate: float) -> Price:
         return replace(price, time_ns=price.time_ns + round(rate * self._noise.get(candidate, 0.0)))
+
+
+def all_rounded(kernels: Mapping[Candidate, Price]) -> dict[Candidate, Price]:
+    """Without what computes in float a layer that another candidate computes on grids."""
+    rounded = {layer for candidate in kernels if rounds(candidate) for layer in candidate.region.layers}
+    return {c: p for c, p in kernels.items() if rounds(c) or rounded.isdisjoint(c.region.layers)}

@@ -16,17 +16,40 @@ from onnx import helper
 import softneuro_core as sn
 from softneuro_core.candidates import Candidates, Request, enumerate_candidates
 from softneuro_core.costs import CostDatabase
+from softneuro_core.hookspecs import hookimpl
 from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
 from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.progress import Silent
 from softneuro_core.rivals import REACH, settle_rivals
+from softneuro_core.routine import Routine
 from softneuro_core.selection import Price, Prices
 from softneuro_core.task import Task, Tuned, select_plan
 from softneuro_core.tuner.exact import ExactTuner
 from tests.core.models import model
 
-CATALOG = sn.load_plugins(only=(), modules=[fat_routines])
+
+class Both(fat_routines.Planted):
+    """Two Relus in one pass."""
+
+    pattern = ("Relu", "Relu")
+
+    def __init__(self) -> None:
+        super().__init__(fat=False)
+        self.name = "cpu/both"
+
+
+class Pairs:
+    """The plugin that has it."""
+
+    __name__ = "pairs"
+
+    @hookimpl
+    def softneuro_routines(self) -> list[Routine]:
+        return [Both()]
+
+
+CATALOG = sn.load_plugins(only=(), modules=[fat_routines, Pairs()])
 STEPS = 3
 Seen = Callable[[Sequence[Plan]], Sequence[InPlace] | None]
 
@@ -48,9 +71,9 @@ def task(tmp_path: Path) -> Iterator[Task]:
         yield Task(CATALOG, 1, Request(), None, True, database, ExactTuner(), Silent())
 
 
-def priced(found: Candidates, lean_ns: int = 1200) -> Prices:
+def priced(found: Candidates, lean_ns: int = 1200, both_ns: int = 90_000) -> Prices:
     """Fat is the best by isolated costs."""
-    times = {"cpu/fat": 1000, "cpu/lean": lean_ns}
+    times = {"cpu/fat": 1000, "cpu/lean": lean_ns, "cpu/both": both_ns}
     return Prices({c: Price(times.get(c.routine.name, 90_000), 4, 0.5) for c in found}, {})
 
 
@@ -79,6 +102,22 @@ def test_a_rival_seen_to_be_faster_takes_the_place(found: Candidates, task: Task
     assert runs == [2, 2]  # the plan and its rivals; the plan and the one selected by that
     assert after.plan.certificate["exact"] is True and after.plan.predicted_us == STEPS * 1.0
     assert after.plan.predictions["isolated_us"] == pytest.approx(STEPS * 1.2)
+
+
+def test_a_region_seen_to_be_faster_takes_the_place_of_two_steps(found: Candidates, task: Task) -> None:
+    runs: list[int] = []
+    us = {"cpu/fat": 2.0, "cpu/lean": 9.0, "cpu/both": 3.0}
+    before, after = settled(found, priced(found, both_ns=2100), task, partial(seen_as, us, runs))
+    assert routines(before) == ["cpu/fat"] * STEPS and sorted(routines(after)) == ["cpu/both", "cpu/fat"]
+    assert after.plan.predicted_us == 5.0 and runs == [3, 2]  # lean in every place is a plan of its own
+
+
+def test_two_steps_seen_to_be_faster_take_the_place_of_a_region(found: Candidates, task: Task) -> None:
+    runs: list[int] = []
+    us = {"cpu/fat": 2.0, "cpu/lean": 9.0, "cpu/both": 5.0}
+    before, after = settled(found, priced(found, 90_000, both_ns=1900), task, partial(seen_as, us, runs))
+    assert sorted(routines(before)) == ["cpu/both", "cpu/fat"] and routines(after) == ["cpu/fat"] * STEPS
+    assert after.plan.predicted_us == 6.0 and runs == [2, 2]
 
 
 def test_what_is_chosen_stays_where_rivals_are_no_faster(found: Candidates, task: Task) -> None:

@@ -100,7 +100,7 @@ def test_every_point_is_a_plan_and_the_last_rounds_nothing(loose: Bounded) -> No
     assert all(point.rounded_layers and point.drop > 0 for point in others)
     predicted = [point.predicted_us for point in others]
     assert predicted == sorted(predicted)
-    noise = [point.noise for point in others]
+    noise = [point.noise for point in others if not point.aim.all_rounded]
     assert noise == sorted(noise, reverse=True), "what takes longer has less noise"
 
 
@@ -137,7 +137,25 @@ def test_what_steps_take_in_place_decides(database: CostDatabase, monkeypatch: p
     monkeypatch.setattr(Pricing, "run_in_place", seen)
     monkeypatch.setattr(Pricing, "run_in_turns", lambda self, plans: None)
     found = tuned(database, 0.5)
-    assert not found.chosen.rounded_layers and not any(point.rounded_layers for point in found.points)
+    assert not found.chosen.rounded_layers
+    assert [point.aim.all_rounded for point in found.points if point.rounded_layers] == [True]  # tried in any case
+
+
+def test_the_plan_that_rounds_all_it_can_is_tried_where_prices_say_nothing_should(
+    database: CostDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prices = Pricing.prices
+
+    def dear(self: Pricing, bodies: dict[str, Price]) -> Prices:
+        found = prices(self, bodies)
+        kernels = {c: p.scaled(1e6) if rounds(c) else p for c, p in found.kernels.items()}
+        return Prices(kernels, found.adapters)
+
+    monkeypatch.setattr(Pricing, "prices", dear)
+    monkeypatch.setattr(Pricing, "run_in_place", lambda self, plan, again=False: None)
+    tried, exact = tuned(database, 0.5).points
+    assert tried.aim.all_rounded and tried.predicted_us > exact.predicted_us
+    assert {"conv1", "fc"} <= tried.rounded_layers
 
 
 def test_a_bound_of_nothing_keeps_float(database: CostDatabase) -> None:
