@@ -16,9 +16,9 @@ from softneuro_core.plan import AdapterStep, KernelStep, Step
 from softneuro_core.spec import TensorSpec
 from softneuro_core.tuner import Conversion, Option, Problem, Selection
 
-RESOURCES = ("constant_bytes", "error")
-"""What ``limits=`` may bound: bytes of packed weights, and the sum over steps of their relative errors."""
-ERROR_UNIT = 1e-9
+RESOURCES = {"constant_bytes": 1.0, "error": 1e-9}
+"""What ``limits=`` may bound, and in what units problems count it: bytes of packed weights, and the sum over steps of
+their relative errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,8 @@ class Formulation:
     conversions: Mapping[tuple[Value, TensorSpec, TensorSpec], AdapterChoice]
     """The cheapest adapter of each pair."""
     prices: Prices
+    limits: tuple[str, ...] = ()
+    """What the problem's limits bound, of :data:`RESOURCES`."""
 
     def digest(self) -> str:
         """Hash a certificate names: the answer is exact for these prices, segment costs and limits."""
@@ -103,7 +105,7 @@ def formulate(found: Candidates, prices: Prices, catalog: Catalog, request: Requ
         _segments(catalog, devices, request),
         tuple(bounds.values()),
     )
-    return Formulation(graph, problem, candidates, values, tuple(specs), cheapest, prices)
+    return Formulation(graph, problem, candidates, values, tuple(specs), cheapest, prices, tuple(bounds))
 
 
 def _segments(catalog: Catalog, devices: Mapping[str, int], request: Request) -> dict[int, int]:
@@ -116,16 +118,15 @@ def _bounds(limits: Mapping[str, float]) -> dict[str, int | None]:
     unknown = set(limits) - set(RESOURCES)
     if unknown:
         raise InputError(f"unknown limits {sorted(unknown)}", remedy="known: " + ", ".join(RESOURCES))
-    scale = {"constant_bytes": 1.0, "error": ERROR_UNIT}
     for name, limit in limits.items():
         if not math.isfinite(limit):
             raise InputError(f"the limit {name}={limit} is not a finite number", remedy="leave it out for no limit")
-    return {name: int(limits[name] / scale[name]) for name in RESOURCES if name in limits}
+    return {name: int(limits[name] / unit) for name, unit in RESOURCES.items() if name in limits}
 
 
 def _uses(price: Price, bounds: Mapping[str, int | None]) -> tuple[int, ...]:
-    amount = {"constant_bytes": price.constant_bytes, "error": round(price.error / ERROR_UNIT)}
-    return tuple(amount[name] for name in bounds)
+    amount = {"constant_bytes": price.constant_bytes, "error": price.error}
+    return tuple(round(amount[name] / RESOURCES[name]) for name in bounds)
 
 
 def _all_specs(found: Candidates, prices: Prices) -> set[TensorSpec]:

@@ -13,8 +13,9 @@ from softneuro_core.costs import CostDatabase
 from softneuro_core.errors import SelectionError
 from softneuro_core.plan import Plan
 from softneuro_core.progress import Progress
-from softneuro_core.selection import Formulation, Prices, formulate
+from softneuro_core.selection import RESOURCES, Formulation, Prices, formulate
 from softneuro_core.tuner import Selection, Tuner
+from softneuro_core.tuner.infeasible import Infeasible
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,23 @@ def select_plan(
 
 
 def explain_infeasible(error: SelectionError, form: Formulation) -> SelectionError:
-    """The solver's complaint with the layer and values by name."""
+    """The solver's complaint with layers, values, how they are stored, and limits by name."""
     numbers = {str(i): layer.name for i, layer in enumerate(form.graph.layers)}
     layer = numbers.get(error.layer or "", error.layer)
-    return SelectionError(error.cause, file=form.graph.name, layer=layer, remedy=error.remedy)
+    cause = _named(error, form) if isinstance(error, Infeasible) else error.cause
+    return SelectionError(cause, file=form.graph.name, layer=layer, remedy=error.remedy)
+
+
+def _named(error: Infeasible, form: Formulation) -> str:
+    limits = [form.limits[number] for number in error.limits]
+    if error.least is not None:
+        unit, bound = RESOURCES[limits[0]], form.problem.limits[error.limits[0]]
+        return f"{limits[0]} takes {error.least * unit:,.4g} at least, {(bound or 0) * unit:,.4g} are allowed"
+    if limits:
+        return f"{' and '.join(limits)} are within their limits only one at a time"
+    if error.value is None:
+        return error.cause
+    value = next(value for value, number in form.values.items() if number == error.value)
+    made, wanted = (", ".join(str(form.specs[number]) for number in specs) for specs in (error.made, error.wanted))
+    how = f"is made as {made}" if made else "is made by no candidate that stands alone"
+    return f"{value.name} {how} and wanted as {wanted}, and no conversions lead there"

@@ -17,6 +17,7 @@ from softneuro_core.corrections import Likeness, Seen, corrected
 from softneuro_core.errors import InputError, SelectionError
 from softneuro_core.graph import Graph
 from softneuro_core.grids import grids_of
+from softneuro_core.one_device import settle_devices
 from softneuro_core.plan import Plan
 from softneuro_core.pricing import Pricing
 from softneuro_core.profiling.in_place import InPlace
@@ -237,8 +238,11 @@ class _Judge:
         return Point(tuned, us, best_us, corner.noise, seen_noise, drop, corner.aim)
 
     def settled(self, point: Point, select: Callable[[Prices], Tuned], max_drop: float) -> Point:
-        """The point with rivals of its steps where they were seen to be faster and lose no more than allowed either."""
-        tuned = settle_rivals(point.tuned, self.isolated, select, self.pricing.run_in_turns, self.task)
+        """The point with rivals of its steps, or on one of its devices, where that was seen to be faster and loses no
+        more than allowed either."""
+        pricing = self.pricing
+        tuned = settle_rivals(point.tuned, self.isolated, select, pricing.run_in_turns, self.task)
+        tuned = settle_devices(tuned, self.isolated, select, pricing.run_in_place, pricing.run_in_turns, self.task)
         if tuned is point.tuned:
             return point
         seen_noise, drop = self._lost(tuned.plan)

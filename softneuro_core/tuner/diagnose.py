@@ -86,7 +86,8 @@ def why_limits(problem: Problem) -> Infeasible:
         end = walk(Sweep(Moves(_only(problem, i)), Budget()))
         least, bound = end.time if end else 0, problem.limits[i]
         if bound is not None and least > bound:
-            return Infeasible.beyond_limits([i], f"limit {i} cannot hold: at least {least} needed, {bound} allowed")
+            cause = f"limit {i} cannot hold: at least {least} needed, {bound} allowed"
+            return Infeasible.beyond_limits([i], cause, least)
     names = ", ".join(map(str, bounded))
     return Infeasible.beyond_limits(bounded, f"limits {names} cannot hold together, though each can alone")
 

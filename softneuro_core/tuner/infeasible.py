@@ -9,7 +9,8 @@ from softneuro_core.errors import SelectionError
 
 class Infeasible(SelectionError):
     """No plan exists. ``layer_number`` is the layer that cannot be reached or made; ``value``, ``made`` and
-    ``wanted`` (specs) say which conversion is missing; ``limits`` are the numbers of bounds that cannot hold."""
+    ``wanted`` (specs) say which conversion is missing; ``limits`` are the numbers of bounds that cannot hold, ``least``
+    what is used at least where it is one."""
 
     def __init__(
         self,
@@ -20,10 +21,11 @@ class Infeasible(SelectionError):
         made: Sequence[int] = (),
         wanted: Sequence[int] = (),
         limits: Sequence[int] = (),
+        least: int | None = None,
         remedy: str | None = None,
     ) -> None:
         super().__init__(cause, layer=None if layer_number is None else str(layer_number), remedy=remedy)
-        self.layer_number, self.value, self.limits = layer_number, value, tuple(limits)
+        self.layer_number, self.value, self.limits, self.least = layer_number, value, tuple(limits), least
         self.made, self.wanted = tuple(made), tuple(wanted)
 
     @staticmethod
@@ -45,6 +47,6 @@ class Infeasible(SelectionError):
         )
 
     @staticmethod
-    def beyond_limits(limits: Sequence[int], detail: str) -> Infeasible:
+    def beyond_limits(limits: Sequence[int], detail: str, least: int | None = None) -> Infeasible:
         """Plans exist, none within the bounds."""
-        return Infeasible(detail, limits=limits, remedy="raise the limit, or allow more routines")
+        return Infeasible(detail, limits=limits, least=least, remedy="raise the limit, or allow more routines")

@@ -158,8 +158,10 @@ def test_limits_are_checked(catalog: sn.Catalog, database: CostDatabase) -> None
         _tune(catalog, database, limits={"error": float("inf")})
     generous = _tune(catalog, database, limits={"constant_bytes": 1e9})
     assert generous.selection.uses[0] <= 1e9
-    with pytest.raises(SelectionError):
+    with pytest.raises(SelectionError, match=r"error takes .* at least, -1 are allowed"):
         _tune(catalog, database, limits={"error": -1.0})
+    with pytest.raises(SelectionError, match=r"constant_bytes takes [1-9][\d,.e+]* at least, 0 are allowed"):
+        _tune(catalog, database, limits={"constant_bytes": 0.0})
 
 
 def test_a_simulated_clock_needs_a_declared_scale(database: CostDatabase) -> None:

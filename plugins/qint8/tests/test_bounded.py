@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 import softneuro_core as sn
+from softneuro_core.accuracy import bounded
 from softneuro_core.accuracy.bounded import INTEGERS, Bounded, tune_bounded
 from softneuro_core.accuracy.metrics import METRICS
 from softneuro_core.accuracy.trial import Trial, outputs_of
@@ -29,9 +30,9 @@ from softneuro_core.pricing import Pricing
 from softneuro_core.profiling.in_place import InPlace
 from softneuro_core.program import prepare
 from softneuro_core.report.kept import bound_reasons
-from softneuro_core.selection import Price, Prices
+from softneuro_core.selection import Price, Prices, chosen_candidates
 from softneuro_core.spec import NHWC
-from softneuro_core.task import select_plan
+from softneuro_core.task import Tuned, select_plan
 from softneuro_core.tuning import task_of
 
 CATALOG = load_plugins()
@@ -156,6 +157,19 @@ def test_the_plan_that_rounds_all_it_can_is_tried_where_prices_say_nothing_shoul
     tried, exact = tuned(database, 0.5).points
     assert tried.aim.all_rounded and tried.predicted_us > exact.predicted_us
     assert {"conv1", "fc"} <= tried.rounded_layers
+
+
+def test_the_chosen_plan_is_held_against_plans_of_one_device(
+    database: CostDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Tuned] = []
+    monkeypatch.setattr(bounded, "settle_devices", lambda found, *how: asked.append(found) or found)
+    found = tuned(database, 0.5)
+    assert len(asked) == 1 and rounding_of(asked[0]) == found.chosen.rounded_layers
+
+
+def rounding_of(tuned: Tuned) -> frozenset[str]:
+    return frozenset(n for c in chosen_candidates(tuned.form, tuned.selection) if rounds(c) for n in names(c))
 
 
 def test_a_bound_of_nothing_keeps_float(database: CostDatabase) -> None:
