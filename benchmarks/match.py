@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.interleaved import ratio, timing_from, timing_of
 from benchmarks.joint import WITH_DEVICE, joint_of
 from benchmarks.models import Model
-from benchmarks.precision import FLOAT32, OPENCL, Precision, class_of, eligible, is_ours
+from benchmarks.precision import FLOAT32, WITH_OPENCL, Precision, class_of, eligible, is_ours
 from benchmarks.processes import EngineError, Process
 from benchmarks.row import CPU_SLACK, machine
 
@@ -48,9 +48,9 @@ class Match:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of every engine's process. An OpenCL device takes part only where its class is played: other engines here
-        have none."""
-        if self.precision is not OPENCL:
+        """Of every engine's process. An OpenCL device takes part only where a class of its own is played: other
+        engines have none."""
+        if self.precision not in WITH_OPENCL:
             return {"SOFTNEURO_DISABLE_PLUGINS": "opencl"}
         return {} if self.opencl_threads is None else {"CL_CONFIG_CPU_TBB_NUM_WORKERS": str(self.opencl_threads)}
 

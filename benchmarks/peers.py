@@ -91,6 +91,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument("--precision", choices=PRECISIONS, default=FLOAT32.name, help="class compared (README)")
     options.add_argument("--engines", help="comma-separated; ours is added if absent (default: the class's)")
     options.add_argument("--opencl-threads", type=int, help="of an OpenCL device on the CPU (default: as --threads)")
+    options.add_argument("--batch", type=int, default=1, help="images a run, for networks that allow it")
     options.add_argument("--rounds", type=int, default=9, help="turns each engine gets")
     options.add_argument("--cache", help="cost database folder of ours (default: an empty one, a cold tune)")
     options.add_argument("--models", type=Path, default=ROOT / "out" / "bench-models", help="where networks are kept")
@@ -122,7 +123,11 @@ def main() -> int:
         out = stack.enter_context(open(asked.out, "w", encoding="utf-8"))
         for name in asked.nets or NETS:
             console.print(f"{name}: writing the network" if not (asked.models / f"{name}.onnx").exists() else name)
-            model, count = build(name, asked.models), macs(name)
+            try:
+                model, count = build(name, asked.models, asked.batch), macs(name, asked.batch)
+            except ValueError as reason:
+                console.print(f"[yellow]{name}[/]: {reason}")
+                continue
             for threads in map(int, asked.threads.split(",")):
                 match = Match(
                     *(model, sample(model), count, threads, asked.engines, asked.rounds, asked.cache),

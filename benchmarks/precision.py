@@ -52,13 +52,24 @@ OPENCL = Precision(
     most_error=1e-3,
 )
 """float32 with every layer of ours on the first OpenCL device; beside it the CPU alone, and both together."""
-PRECISIONS = {precision.name: precision for precision in (FLOAT32, BFLOAT16, ANY, OPENCL)}
+GPU = Precision("gpu", "softneuro-opencl", ("softneuro-opencl", "torch", "torch-graphs"), most_error=1e-3)
+GPU_HALF = Precision(
+    "gpu-half",
+    "softneuro-opencl-half",
+    ("softneuro-opencl-half", "torch-half", "torch-half-graphs"),
+    most_error=5e-2,
+)
+"""On a GPU: against torch there, in float32 and with tensors stored in float16 (torch computes in it, too)."""
+WITH_OPENCL = (OPENCL, GPU, GPU_HALF)
+PRECISIONS = {precision.name: precision for precision in (FLOAT32, BFLOAT16, ANY, *WITH_OPENCL)}
 
 
 def class_of(engine: str, asked: Precision) -> Precision:
     """The class an engine plays in: where any precision or OpenCL is asked for that one, else that of its name."""
-    if asked in (ANY, OPENCL):
+    if asked in (ANY, *WITH_OPENCL):
         return asked
+    if "half" in engine.split("-"):
+        return GPU_HALF
     if {"int8", "mixed"} & set(engine.split("-")):
         return ANY
     return BFLOAT16 if engine.endswith("-bf16") else FLOAT32

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,12 @@ OWN_VENVS = {
 }
 """Engines that cannot share .venv (deepsparse pins numpy < 2, LiteRT's converter brings torch, pnnx downgrades
 protobuf, NNCF brings scikit-learn): what pip installs for each."""
-LODGERS = {"litert-int8": "litert", "openvino-int8-bf16": "openvino-int8"}
-"""Engine -> the one whose venv it shares."""
+LODGERS = {
+    "litert-int8": "litert",
+    "openvino-int8-bf16": "openvino-int8",
+    **dict.fromkeys(("torch", "torch-graphs", "torch-half", "torch-half-graphs"), "litert"),
+}
+"""Engine -> the one whose venv it shares; torch runs in ours where that has it."""
 
 
 class EngineError(Exception):
@@ -36,6 +41,8 @@ class EngineError(Exception):
 
 def _host(name: str) -> str:
     """The engine whose venv this one runs in."""
+    if name.startswith("torch") and find_spec("torch") is not None:
+        return name
     return LODGERS.get(name, name)
 
 

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from benchmarks.convert.rewrites import rewritten
-from benchmarks.nets import sample
+from benchmarks.nets import build, macs, sample
 from benchmarks.nets.builder import Builder
 from benchmarks.processes import ROOT, EngineError, Process, python_of
 
@@ -148,3 +148,25 @@ def test_litert_converts_and_agrees(case, tmp_path):
     assert "XNNPACK delegate" in (tmp_path / "log").read_text(encoding="utf-8", errors="replace")
     with np.load(tmp_path / "outputs.npz") as found:
         assert_same(dict(found), expected)
+
+
+@pytest.mark.parametrize(("half", "most"), [(False, 1e-4), (True, 2e-2)])
+def test_the_torch_engine_gives_the_same_values(case, half, most):
+    pytest.importorskip("torch", reason="torch is in .venv-litert only", exc_type=ImportError)
+    from benchmarks.engines.torch_ import Torch
+
+    path, feeds, expected = case
+    found = Torch(half=half).load(path, feeds, 1).run(feeds)
+    assert found.keys() == expected.keys()
+    for name, wanted in expected.items():
+        np.testing.assert_allclose(found[name], wanted, atol=most * np.abs(wanted).max())
+
+
+def test_networks_of_several_images(tmp_path):
+    one, four = (build("squeezenet1_1", tmp_path, batch) for batch in (1, 4))
+    assert four.name == "squeezenet1_1-b4.onnx" and macs("squeezenet1_1", 4) == 4 * macs("squeezenet1_1")
+    assert {name: array.shape for name, array in sample(four).items()} == {"image": (4, 3, 224, 224)}
+    weights = [{w.name: w.raw_data for w in onnx.load(path).graph.initializer} for path in (one, four)]
+    assert weights[0] == weights[1]
+    with pytest.raises(ValueError, match="vit_tiny-b2 is written for batch 1"):
+        build("vit_tiny", tmp_path, 2)

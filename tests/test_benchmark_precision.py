@@ -17,7 +17,7 @@ from benchmarks.models import Model
 from benchmarks.nets import sample
 from benchmarks.nets.builder import Builder
 from benchmarks.peers import arguments, table_of
-from benchmarks.precision import ANY, BFLOAT16, FLOAT32, PRECISIONS, class_of
+from benchmarks.precision import ANY, BFLOAT16, FLOAT32, GPU_HALF, PRECISIONS, class_of
 from benchmarks.processes import LODGERS, OWN_VENVS, EngineError, Process, own_venv, python_of
 
 X = np.arange(1, 5, dtype=np.float32).reshape(1, 4)
@@ -33,6 +33,7 @@ def facts(us: float, **more: Any) -> dict[str, Any]:
 def test_every_engine_has_one_class_unless_any_precision_is_asked_for(engine):
     words = set(engine.split("-"))
     reduced = ANY if words & {"int8", "mixed"} else BFLOAT16 if "bf16" in words else FLOAT32
+    reduced = GPU_HALF if "half" in words else reduced
     assert class_of(engine, FLOAT32) is class_of(engine, BFLOAT16) is reduced
     assert class_of(engine, ANY) is ANY
 

@@ -47,6 +47,7 @@ ENGINES = {
     "softneuro-mixed": "ours_mixed",
     "softneuro-int8": "ours_int8",
     "softneuro-opencl": "ours_opencl",
+    "softneuro-opencl-half": "ours_opencl_half",
     "softneuro-cpu": "ours_cpu",
     "onnxruntime": "ort",
     "onnxruntime-int8": "ort_int8",
@@ -58,6 +59,10 @@ ENGINES = {
     "deepsparse": "deepsparse_",
     "litert": "litert_",
     "litert-int8": "litert_int8",
+    "torch": "torch_",
+    "torch-graphs": "torch_graphs",
+    "torch-half": "torch_half",
+    "torch-half-graphs": "torch_half_graphs",
 }
 """Engine name -> module here; the first is the one all others are compared with."""
 

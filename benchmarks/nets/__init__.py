@@ -32,18 +32,23 @@ NETS: dict[str, Network] = {
 }  # fmt: skip
 
 
-def build(name: str, folder: Path) -> Path:
-    """NAME.onnx in ``folder``, written now unless it is there already."""
-    path = folder / f"{name}.onnx"
+def build(name: str, folder: Path, batch: int = 1) -> Path:
+    """NAME.onnx in ``folder``, NAME-bBATCH.onnx for several images at once, written now unless it is there already.
+    Raises ValueError for a network that is written for one image."""
+    path = folder / f"{_title(name, batch)}.onnx"
     if path.exists():
         return path
-    builder = Builder(name)
+    builder = Builder(path.stem, batch)
     return builder.save(folder, *NETS[name](builder))
 
 
-def macs(name: str) -> int:
-    """Multiply-adds of one run: Conv, ConvTranspose, Gemm and MatMul."""
-    builder = Builder(name)
+def _title(name: str, batch: int) -> str:
+    return name if batch == 1 else f"{name}-b{batch}"
+
+
+def macs(name: str, batch: int = 1) -> int:
+    """Multiply-adds of one run: Conv, ConvTranspose, Gemm and MatMul. Raises ValueError as :func:`build` does."""
+    builder = Builder(_title(name, batch), batch)
     NETS[name](builder)
     return builder.macs
 

@@ -24,11 +24,11 @@ ERF_SCALE = 1 / math.sqrt(2)
 
 
 class Builder:
-    """One network of batch 1. Every method adds nodes and returns the name of the value made; ``shape`` knows its
-    shape, ``macs`` counts multiply-adds of all Conv, Gemm and MatMul so far."""
+    """One network of ``batch`` images. Every method adds nodes and returns the name of the value made; ``shape`` knows
+    its shape, ``macs`` counts multiply-adds of all Conv, Gemm and MatMul so far."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, batch: int = 1) -> None:
+        self.name, self.batch = name, batch
         self.macs = 0
         self.shapes: dict[str, tuple[int, ...]] = {}
         self._random = np.random.default_rng(SEED)
@@ -37,6 +37,8 @@ class Builder:
         self._inputs: list[onnx.ValueInfoProto] = []
 
     def input(self, name: str, shape: Sequence[int], dtype: int = TensorProto.FLOAT) -> str:
+        """``shape`` is that of one image, with its axis of images."""
+        shape = (self.batch * shape[0], *shape[1:])
         self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
         self.shapes[name] = tuple(shape)
         return name
@@ -82,7 +84,7 @@ class Builder:
         gain: float | None = None,
     ) -> str:
         """Conv with bias (BatchNorm folded in) and its activation; 'same' padding unless ``pad`` says otherwise."""
-        _, channels, height, width = self.shapes[x]
+        images, channels, height, width = self.shapes[x]
         margin = dilation * (kernel - 1) // 2 if pad is None else pad
         reach = dilation * (kernel - 1) + 1
         out = [(size + 2 * margin - reach) // stride + 1 for size in (height, width)]
@@ -90,11 +92,11 @@ class Builder:
         w = self.weights(
             (filters, channels // groups, kernel, kernel), math.sqrt((GAIN[act] if gain is None else gain) / fan_in)
         )
-        self.macs += fan_in * filters * out[0] * out[1]
+        self.macs += images * fan_in * filters * out[0] * out[1]
         made = self.node(
             "Conv",
             [x, w, self.bias(filters)],
-            (1, filters, *out),
+            (images, filters, *out),
             kernel_shape=[kernel] * 2,
             strides=[stride] * 2,
             pads=[margin] * 4,
@@ -133,23 +135,23 @@ class Builder:
 
     def max_pool(self, x: str, kernel: int, stride: int, pad: int = 0, *, ceil: bool = False) -> str:
         up = stride - 1 if ceil else 0
-        _, channels, *sizes = self.shapes[x]
+        images, channels, *sizes = self.shapes[x]
         out = [(size + 2 * pad - kernel + up) // stride + 1 for size in sizes]
-        return self.node("MaxPool", [x], (1, channels, *out), kernel_shape=[kernel] * 2, strides=[stride] * 2,
+        return self.node("MaxPool", [x], (images, channels, *out), kernel_shape=[kernel] * 2, strides=[stride] * 2,
                          pads=[pad] * 4, ceil_mode=int(ceil))  # fmt: skip
 
     def global_pool(self, x: str) -> str:
-        return self.node("GlobalAveragePool", [x], (1, self.channels(x), 1, 1))
+        return self.node("GlobalAveragePool", [x], (self.shapes[x][0], self.channels(x), 1, 1))
 
     def flat(self, x: str) -> str:
-        return self.node("Flatten", [x], (1, math.prod(self.shapes[x])), axis=1)
+        return self.node("Flatten", [x], (self.shapes[x][0], math.prod(self.shapes[x][1:])), axis=1)
 
     def gemm(self, x: str, features: int, act: str | None = None) -> str:
-        """A fully connected layer on [1, n]."""
-        fan_in = self.shapes[x][1]
+        """A fully connected layer on [images, n]."""
+        images, fan_in = self.shapes[x]
         w = self.weights((features, fan_in), math.sqrt((GAIN[act]) / fan_in))
-        self.macs += fan_in * features
-        return self.act(self.node("Gemm", [x, w, self.bias(features)], (1, features), transB=1), act)
+        self.macs += images * fan_in * features
+        return self.act(self.node("Gemm", [x, w, self.bias(features)], (images, features), transB=1), act)
 
     def linear(self, x: str, features: int, gain: float = 1.0) -> str:
         """A fully connected layer over the last axis, as MatMul and Add."""
@@ -165,6 +167,9 @@ class Builder:
         return self.node("MatMul", [a, b], (*front, rows, columns))
 
     def reshape(self, x: str, shape: Sequence[int]) -> str:
+        """Raises ValueError in a batch: networks that reshape are written for one image."""
+        if self.batch != 1:
+            raise ValueError(f"{self.name} is written for batch 1")
         return self.node("Reshape", [x, self.constant(np.array(shape, np.int64))], shape)
 
     def transpose(self, x: str, order: Sequence[int]) -> str:
@@ -177,17 +182,17 @@ class Builder:
 
     def upsample(self, x: str, factor: int = 2) -> str:
         """Nearest neighbour, as YOLO necks do it."""
-        _, channels, height, width = self.shapes[x]
+        images, channels, height, width = self.shapes[x]
         scales = self.constant(np.array([1, 1, factor, factor], np.float32))
-        return self.node("Resize", [x, "", scales], (1, channels, height * factor, width * factor), mode="nearest",
+        return self.node("Resize", [x, "", scales], (images, channels, height * factor, width * factor), mode="nearest",
                          coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
 
     def up_conv(self, x: str, filters: int) -> str:
         """ConvTranspose of kernel 2 and stride 2."""
-        _, channels, height, width = self.shapes[x]
+        images, channels, height, width = self.shapes[x]
         w = self.weights((channels, filters, 2, 2), math.sqrt(1 / channels))
-        self.macs += channels * filters * 4 * height * width
-        return self.node("ConvTranspose", [x, w, self.bias(filters)], (1, filters, height * 2, width * 2),
+        self.macs += images * channels * filters * 4 * height * width
+        return self.node("ConvTranspose", [x, w, self.bias(filters)], (images, filters, height * 2, width * 2),
                          kernel_shape=[2, 2], strides=[2, 2])  # fmt: skip
 
     def squeeze_excite(self, x: str, hidden: int, inner: str, gate: str) -> str:
