@@ -6,6 +6,7 @@ Must not know how results are shown.
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,6 +55,15 @@ class Match:
             return {"SOFTNEURO_DISABLE_PLUGINS": "opencl"}
         return {} if self.opencl_threads is None else {"CL_CONFIG_CPU_TBB_NUM_WORKERS": str(self.opencl_threads)}
 
+    def cores_of(self, number: int) -> frozenset[int] | None:
+        """Where engines run in a round: as many cores as they have threads, others in the next round. (One thread of
+        ResNet50 in integers took 16 ms on one core of a shared machine and 8 on the other, for seconds at a time, and
+        a process stays where it is.) None: all there are, and where a device has threads of its own."""
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        if self.precision in WITH_OPENCL or self.threads >= len(cores):
+            return None
+        return frozenset(cores[(number + i) % len(cores)] for i in range(self.threads))
+
     def threads_of(self, engine: str) -> int:
         """What an engine may keep busy: one with an OpenCL device as many as that has, if they are more."""
         return max(self.threads, (engine in WITH_DEVICE and self.opencl_threads) or 0)
@@ -85,7 +95,7 @@ def play(match: Match, say: Callable[[str], None]) -> dict[str, Any]:
         judge = _judge(match, folder, entries)
         for number in range(match.rounds):
             say(f"round {number + 1} of {match.rounds}")
-            _round(entries, number)
+            _round(entries, number, match.cores_of(number))
         for name, entry in entries.items():
             with _failing(entry):
                 _finish(match, name, entry)
@@ -141,8 +151,8 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         return {name: stored[name] for name in stored.files}
 
 
-def _round(entries: Mapping[str, Entry], number: int) -> None:
-    """Everyone's turn, the order rotating."""
+def _round(entries: Mapping[str, Entry], number: int, cores: frozenset[int] | None) -> None:
+    """Everyone's turn, the order rotating, all on the same cores."""
     names = [name for name, entry in entries.items() if entry.process is not None]
     first = number % max(1, len(names))
     for name in names[first:] + names[:first]:
@@ -151,6 +161,8 @@ def _round(entries: Mapping[str, Entry], number: int) -> None:
             process = entry.process
             assert process is not None
             time.sleep(0.01)
+            if cores is not None:
+                process.keep_to(cores)
             found = process.ask(TURN_TIMEOUT_S, do="round", seconds=TURN_S)
             process.freeze()
             entry.rounds.append(np.array(found["samples_us"]) * 1000)

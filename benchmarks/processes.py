@@ -5,6 +5,7 @@ Must not know what is measured with them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,13 @@ class Process:
         """Stops all its threads until the next request, so that none spins during another engine's turn."""
         if hasattr(signal, "SIGSTOP") and self._process.poll() is None:
             self._process.send_signal(signal.SIGSTOP)
+
+    def keep_to(self, cores: Collection[int]) -> None:
+        """All its threads run on these cores from now on, where the system can do that."""
+        if hasattr(os, "sched_setaffinity"):
+            for thread in Path(f"/proc/{self._process.pid}/task").glob("*"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.sched_setaffinity(int(thread.name), cores)
 
     def _wake(self) -> None:
         if hasattr(signal, "SIGCONT") and self._process.poll() is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -196,6 +197,20 @@ def test_a_joint_plan_is_held_against_the_better_device_alone():
     assert joint_of({**engines, "softneuro-cpu": {"failed": "no such thing"}}) is None
     assert joint_of({"softneuro": engines["softneuro"]}) is None
     assert joint_of({**engines, "softneuro": engines["softneuro"] | {"correct": False}}) is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes cannot be kept to cores here")
+def test_all_engines_run_on_the_same_cores_in_a_round(tmp_path):
+    cores = sorted(os.sched_getaffinity(0))
+    match = Match(tmp_path / "x.onnx", {}, 1, 1, ["softneuro"], 1)
+    if len(cores) > 1:
+        assert [match.cores_of(number) for number in range(3)] == [{cores[n % len(cores)]} for n in range(3)]
+    assert Match(tmp_path / "x.onnx", {}, 1, len(cores), ["softneuro"], 1).cores_of(0) is None
+    assert Match(tmp_path / "x.onnx", {}, 1, 1, ["softneuro"], 1, precision=OPENCL).cores_of(0) is None
+    process = fake_process("softneuro", 1, tmp_path / "log")
+    process.keep_to(cores[-1:])
+    assert os.sched_getaffinity(process._process.pid) == {cores[-1]}
+    process.close()
 
 
 def test_an_opencl_device_takes_part_only_in_its_own_class(tmp_path):
