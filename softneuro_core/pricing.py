@@ -153,20 +153,15 @@ class Pricing:
     def _host_ns(self, cost: Cost) -> int:
         return max(1, round(cost.time_ns * self._clocks.get(cost.clock, 1.0)))
 
-    def run_in_place(self, plan: Plan, again: bool = False) -> InPlace | None:
+    def run_in_place(self, plan: Plan) -> InPlace | None:
         """The plan run whole in the worker with a timer at every step, or what was seen when it was run before; None
-        (and a note) if it cannot be run. ``again``: it is run now in any case, and the calmer run is kept."""
-        rows = whole_plans.Rows.of(plan, self._catalog, self._threads)
-        known = whole_plans.recall(self._database, rows)
-        if known is not None and not again:
-            return known
-        seen = self._open().run_in_turns([plan])
-        if seen is not None and (known is None or seen[0].best_us < known.best_us):
-            whole_plans.remember(self._database, rows, seen[0])
-        return whole_plans.recall(self._database, rows)  # rounded as stored: tuning again gives the same file
+        (and a note) if it cannot be run."""
+        seen = self.run_in_turns([plan])
+        return None if seen is None else seen[0]
 
     def run_in_turns(self, plans: Sequence[Plan]) -> list[InPlace] | None:
-        """As :meth:`run_in_place`, of several plans run in turns, so that a noisy neighbour slows all alike."""
+        """As :meth:`run_in_place`, of several plans run in turns, so that a noisy neighbour slows all alike; rounded as
+        stored: tuning again gives the same file."""
         rows = [whole_plans.Rows.of(p, self._catalog, self._threads, [q for q in plans if q is not p]) for p in plans]
         known = [whole_plans.recall(self._database, row) for row in rows]
         if None in known:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from softneuro_core.accuracy.front import Aim, Corner, Front
@@ -29,9 +28,9 @@ from softneuro_core.task import Task, Tuned, select_plan
 
 TRIAL_SAMPLES = 8
 """Samples the noise of single layers is taken on; a plan is judged on all there are."""
-RIVALS, TURNS = 4, 3
-"""Plans likely to be the fastest are run again in turns, so often: looked at once each, minutes apart, the faster one
-may have had the worse moment of a shared machine (decision 0051)."""
+RIVALS = 4
+"""Plans likely to be the fastest are run in turns: looked at once each, minutes apart, the faster one may have had the
+worse moment of a shared machine (decision 0051)."""
 NOTHING_ROUNDED, ALL_ROUNDED = Aim(None), Aim(0.0, all_rounded=True)
 INTEGERS = frozenset({"uint8", "int8"})
 
@@ -159,11 +158,9 @@ def tune_bounded(
             least = min(point.drop for point in points)
             cause = f"within the limits {metric.name} drops by {least:.4g} at least, {max_drop:.4g} are allowed"
             raise SelectionError(cause, file=graph.name, remedy="allow more of either")
-        if task.measure:
-            again = in_turns([points[i] for i in held], partial(pricing.run_in_place, again=True))
-            points = [again.get(id(point), point) for point in points]
         best = min(held, key=lambda number: points[number].us)
         if task.measure:
+            best = held[fastest([points[number] for number in held], pricing.run_in_turns)]
             aim = points[best].aim
             points[best] = judge.settled(points[best], lambda p: front.under(p).at(aim).tuned, max_drop)
     return Bounded(every[0].tuned, points[best], tuple(points), noise, metric.name, max_drop, len(samples))
@@ -249,9 +246,7 @@ class _Judge:
         if drop > max_drop:
             return point
         us = _priced_us(tuned), tuned.plan.predictions["best_us"]
-        settled = Point(tuned, *us, point.noise, seen_noise, drop, point.aim)
-        settled = in_turns([settled], partial(self.pricing.run_in_place, again=True))[id(settled)]
-        return settled if settled.us < point.us else point
+        return Point(tuned, *us, point.noise, seen_noise, drop, point.aim)
 
     def _lost(self, plan: Plan) -> tuple[float, float]:
         """Noise seen at the outputs, and by how much the metric drops."""
@@ -259,15 +254,16 @@ class _Judge:
         return noise_of(made, self.truth), self.metric.drop(made, self.truth)
 
 
-def in_turns(points: Sequence[Point], run: Callable[[Plan], InPlace | None]) -> dict[int, Point]:
-    """Those of the points that may be the fastest, run again in turns, by the ``id`` of what they were."""
-    likely = sorted(points, key=lambda p: p.predicted_us)[:RIVALS]
-    rivals = {id(p): p for p in (*likely, min(points, key=lambda p: p.us))}
-    for _ in range(TURNS):
-        for number, point in rivals.items():
-            if (seen := run(point.tuned.plan)) is not None:
-                rivals[number] = replace(point, us=min(point.us, seen.best_us))
-    return rivals
+def fastest(points: Sequence[Point], run_in_turns: Callable[[Sequence[Plan]], Sequence[InPlace] | None]) -> int:
+    """Which has the least median of whole runs, those run in turns that may have it: the :data:`RIVALS` of the least
+    predicted time and the fastest seen. The latter where they cannot be run."""
+    seen_best = min(range(len(points)), key=lambda number: points[number].us)
+    likely = sorted(range(len(points)), key=lambda number: points[number].predicted_us)[:RIVALS]
+    rivals = list(dict.fromkeys((*likely, seen_best)))
+    seen = run_in_turns([points[number].tuned.plan for number in rivals]) if len(rivals) > 1 else None
+    if seen is None:
+        return seen_best
+    return min(zip(rivals, seen, strict=True), key=lambda pair: pair[1].whole_us)[0]
 
 
 def _rounds_any(corner: Corner) -> bool:

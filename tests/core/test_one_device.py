@@ -58,7 +58,7 @@ def settled(task: Task, joint_us: float, cpu_us: float, alone_ns: int = 60_000) 
     joint = select(prices)
     runs: list[int] = []
 
-    def seen(plan: Plan, again: bool = False) -> InPlace:
+    def seen(plan: Plan) -> InPlace:
         us = joint_us if len(devices(plan)) == 2 else cpu_us if devices(plan) == {"cpu"} else 1000.0
         each = [us / len(plan.steps)] * len(plan.steps)
         return InPlace(us, us, each, each, 9)

@@ -105,9 +105,8 @@ def test_every_point_is_a_plan_and_the_last_rounds_nothing(loose: Bounded) -> No
     assert noise == sorted(noise, reverse=True), "what takes longer has less noise"
 
 
-def test_the_chosen_plan_is_the_fastest_that_holds_the_bound(loose: Bounded) -> None:
-    kept = [point for point in loose.points if point.drop <= loose.max_drop]
-    assert loose.chosen.us == min(point.us for point in kept)
+def test_the_chosen_plan_is_one_that_holds_the_bound(loose: Bounded) -> None:
+    assert loose.chosen in loose.points and loose.chosen.drop <= loose.max_drop
     assert any("are allowed" in note for note in loose.tuned.plan.notes)
 
 
@@ -131,7 +130,7 @@ def test_what_steps_take_in_place_decides(database: CostDatabase, monkeypatch: p
     """Integers are faster by isolated costs (``loose``), and planted to be slow among others."""
     integers = [n for n in CATALOG.routines if (o := CATALOG.owners.get(n)) is not None and o.name == "qint8"]
 
-    def seen(self: Pricing, plan: sn.Plan, again: bool = False) -> InPlace:
+    def seen(self: Pricing, plan: sn.Plan) -> InPlace:
         us = [1e6 if getattr(step, "routine", "") in integers else 1.0 for step in plan.steps]
         return InPlace(sum(us), sum(us), us, [0.0] * len(us), 9)
 
@@ -153,7 +152,7 @@ def test_the_plan_that_rounds_all_it_can_is_tried_where_prices_say_nothing_shoul
         return Prices(kernels, found.adapters)
 
     monkeypatch.setattr(Pricing, "prices", dear)
-    monkeypatch.setattr(Pricing, "run_in_place", lambda self, plan, again=False: None)
+    monkeypatch.setattr(Pricing, "run_in_place", lambda self, plan: None)
     tried, exact = tuned(database, 0.5).points
     assert tried.aim.all_rounded and tried.predicted_us > exact.predicted_us
     assert {"conv1", "fc"} <= tried.rounded_layers
