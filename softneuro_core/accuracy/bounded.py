@@ -37,8 +37,9 @@ INTEGERS = frozenset({"uint8", "int8"})
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A plan that was run on the data. ``noise`` was predicted from its parts, ``seen_noise`` and ``drop`` were seen;
-    ``us`` is the fastest of whole runs where plans are measured."""
+    """A plan that was run on the data. ``predicted_us`` and ``noise`` were predicted from its parts, before the chosen
+    point's plan was settled with rivals; ``seen_noise`` and ``drop`` were seen; ``us`` is the fastest of whole runs
+    where plans are measured."""
 
     tuned: Tuned
     predicted_us: float
@@ -204,12 +205,8 @@ def _corrected(front: Front, prices: Prices, in_float: dict[Likeness, Seen], tas
 
 def _float_point(exact: Tuned) -> Point:
     best_us = exact.plan.predictions.get("best_us", exact.plan.predicted_us)
-    return Point(exact, _priced_us(exact), best_us, 0.0, 0.0, 0.0)
-
-
-def _priced_us(tuned: Tuned) -> float:
-    """What the plan takes by the prices it was selected by."""
-    return sum(price.time_ns for price in chosen_prices(tuned.form, tuned.selection)) / 1000
+    priced_us = sum(price.time_ns for price in chosen_prices(exact.form, exact.selection)) / 1000
+    return Point(exact, priced_us, best_us, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,8 +242,8 @@ class _Judge:
         seen_noise, drop = self._lost(tuned.plan)
         if drop > max_drop:
             return point
-        us = _priced_us(tuned), tuned.plan.predictions["best_us"]
-        return Point(tuned, *us, point.noise, seen_noise, drop, point.aim)
+        best_us = tuned.plan.predictions["best_us"]
+        return replace(point, tuned=tuned, us=best_us, seen_noise=seen_noise, drop=drop)
 
     def _lost(self, plan: Plan) -> tuple[float, float]:
         """Noise seen at the outputs, and by how much the metric drops."""

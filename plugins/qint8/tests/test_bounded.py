@@ -167,6 +167,21 @@ def test_the_chosen_plan_is_held_against_plans_of_one_device(
     assert len(asked) == 1 and rounding_of(asked[0]) == found.chosen.rounded_layers
 
 
+def test_a_settled_plan_keeps_its_place_on_the_front(database: CostDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rivals are priced by other prices than those the front was drawn from."""
+
+    def settled(found: Tuned, *how: object) -> Tuned:
+        seen = replace(found.plan, predicted_us=1e9, predictions={**found.plan.predictions, "best_us": 7.0})
+        return replace(found, plan=seen)
+
+    monkeypatch.setattr(bounded, "settle_rivals", settled)
+    monkeypatch.setattr(bounded, "settle_devices", lambda found, *how: found)
+    found = tuned(database, 0.5)
+    *others, _ = [point.predicted_us for point in found.points]
+    assert others == sorted(others) and found.chosen.predicted_us < 1e9
+    assert found.chosen.us == 7.0 and found.tuned.plan.predicted_us == 1e9
+
+
 def rounding_of(tuned: Tuned) -> frozenset[str]:
     return frozenset(n for c in chosen_candidates(tuned.form, tuned.selection) if rounds(c) for n in names(c))
 
