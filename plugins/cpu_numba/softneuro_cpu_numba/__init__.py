@@ -18,7 +18,14 @@ __version__ = "0.1.0"
 @hookimpl
 def softneuro_routines() -> Iterable[Routine]:
     from softneuro_cpu_numba.attention import FusedAttention
-    from softneuro_cpu_numba.bfloat import BfloatConv, BfloatProduct, BfloatTransposed
+    from softneuro_cpu_numba.bfloat import (
+        BfloatConv,
+        BfloatProduct,
+        BfloatTransposed,
+        SplitConv,
+        SplitProduct,
+        SplitTransposed,
+    )
     from softneuro_cpu_numba.conv_direct import DirectConv
     from softneuro_cpu_numba.conv_im2col import Im2colConv
     from softneuro_cpu_numba.conv_transpose import TransposedConv
@@ -45,9 +52,9 @@ def softneuro_routines() -> Iterable[Routine]:
     norms += [Softmax("Softmax"), Softmax("LogSoftmax")]
     others = [FusedAttention(), ExpandDepthwise(), Gather(), Gru(), Lstm(), Resize("Resize"), Resize("Upsample")]
     others += [Quantise("QuantizeLinear"), Quantise("DequantizeLinear")]
-    products = [DirectConv(), BfloatConv(), ScaledConv(), Winograd(), Im2colConv(), Depthwise()]
-    products += [TransposedConv(), BfloatTransposed()]
-    products += [MatrixProduct(), BfloatProduct(), BlasProduct(), Strassen()]
+    products = [DirectConv(), BfloatConv(), SplitConv(), ScaledConv(), Winograd(), Im2colConv(), Depthwise()]
+    products += [TransposedConv(), BfloatTransposed(), SplitTransposed()]
+    products += [MatrixProduct(), BfloatProduct(), SplitProduct(), BlasProduct(), Strassen()]
     half = [Half(r) for r in (DirectConv(), Depthwise(), MatrixProduct(), *pools, *norms, *reductions())]
     return [*products, *pools, *norms, *others, Map(), *movements(), *reductions(), *half]
 

@@ -27,7 +27,7 @@ class Tiles:
     ``rows`` (pixels) of a tile and ``words`` of k in a step; ``ahead``: weights are asked for before they are needed;
     ``pixels_first``: all panels of two tiles, then the next two, so that what is written lies together; otherwise all
     tiles with a panel, then the next; ``lines``: cache lines of the next panel every step asks for in each of
-    ``streams`` places.
+    ``streams`` places. ``parts``: numbers of bfloat16 a factor is the sum of.
     """
 
     rows: int
@@ -36,6 +36,7 @@ class Tiles:
     pixels_first: bool = False
     lines: int = 0
     streams: int = 0
+    parts: int = 1
 
 
 def has_matrix_unit(target: Target, feature: str) -> bool:

@@ -2,18 +2,23 @@
 
 Offered where the user allows bfloat16 and the CPU multiplies it. Activations lie in bfloat16 between such layers; on
 the matrix unit images of few channels are rounded on the way in. The parameter ``unit`` says what multiplies.
+
+``..._bfloat16x3``: float32, every factor the sum of two of bfloat16, of whose four products the smallest is left out
+(decision 0045; G. Henry, P. T. P. Tang, A. Heinecke, "Leveraging the bfloat16 artificial intelligence datatype for
+higher-precision computations", ARITH 2019). Only on a matrix unit, which multiplies more than three times as fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
-from softneuro_core.spec import FLOAT32, TensorSpec
-from softneuro_core.windows import NCHW_F32, NHWC_F32, as_window
+from softneuro_core.spec import BFLOAT16, FLOAT32, NCHW, NHWC, Layout, TensorSpec
+from softneuro_core.windows import NCHW_F32, as_window
 from softneuro_cpu_numba.amx import has_matrix_unit
 from softneuro_cpu_numba.bfloat_rows import BfloatRows
 from softneuro_cpu_numba.conv_direct import convolution_of
@@ -24,10 +29,13 @@ from softneuro_cpu_numba.gemm import Product, product_of
 from softneuro_cpu_numba.native import NativeKernel
 from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.rows import MOST_PLANES
-from softneuro_cpu_numba.storage import NCHW_BF16, NHWC_BF16, stores_bfloat
+from softneuro_cpu_numba.storage import stores_bfloat
 
-ERROR = 2e-2
-"""Both factors are rounded to 8 bits."""
+ERROR, SPLIT_ERROR = 2e-2, 3e-5
+"""Both factors are rounded to 8 bits; to 16, of which 2^-17 is left, and 2^-16 of the product of what the first parts
+leave. Of factors that are infinite or beyond 3.39e38, the largest of bfloat16, sums are NaN (as Winograd's are)."""
+MIN_SPLIT_ROWS = 4
+"""Of fewer rows reading the weights is the work, and they are as large in two parts."""
 SATURATING = frozenset(("sigmoid", "tanh", "hardsigmoid"))
 """Activations behind which the error of a large sum may be most of the result: not offered."""
 ALLOWED = frozenset(("bfloat16",))
@@ -49,18 +57,45 @@ def _unit(target: Target) -> str | None:
     return VECTORS if multiplies_bfloat(target) else None
 
 
-def _offers(
-    epilogue: Epilogue,
-    unit: str,
-    ways: Iterable[tuple[TensorSpec, TensorSpec]],
-    flops: float,
-    pitched: frozenset[int] = frozenset(),
-) -> Iterator[Offer]:
-    """``ways``: how x and the result are stored."""
-    if epilogue.activation.kind not in SATURATING:
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """``parts`` of bfloat16 a factor is the sum of; with two, x and the result are float32."""
+
+    parts: int
+
+    def unit(self, target: Target) -> str | None:
+        """What multiplies, None where nothing does fast enough."""
+        found = _unit(target)
+        return found if self.parts == 1 or found == AMX else None
+
+    def stored(self, layout: Layout) -> tuple[TensorSpec, tuple[TensorSpec, ...]]:
+        """How x and results may lie."""
+        wide = TensorSpec("cpu", FLOAT32, layout)
+        narrow = TensorSpec("cpu", BFLOAT16, layout)
+        return (narrow, (narrow, wide)) if self.parts == 1 else (wide, (wide,))
+
+    def offers(
+        self,
+        epilogue: Epilogue,
+        unit: str,
+        ways: Iterable[tuple[TensorSpec, TensorSpec]],
+        flops: float,
+        pitched: frozenset[int] = frozenset(),
+    ) -> Iterator[Offer]:
+        """``ways``: how x and the result are stored."""
+        if self.parts == 1 and epilogue.activation.kind in SATURATING:
+            return
+        error, uses = (ERROR, ALLOWED) if self.parts == 1 else (SPLIT_ERROR, frozenset[str]())
         for x, out in ways:
             inputs = (x,) if epilogue.residual is None else (x, out)
-            yield Offer(inputs, (out,), {"unit": unit}, accuracy=ERROR, flops=flops, pitched=pitched, uses=ALLOWED)
+            yield Offer(inputs, (out,), {"unit": unit}, accuracy=error, flops=flops, pitched=pitched, uses=uses)
+
+    def pays(self, rows: int) -> bool:
+        """Whether products of so many rows may be faster than in float32."""
+        return self.parts == 1 or rows >= MIN_SPLIT_ROWS
+
+
+ROUNDED, SPLIT = Precision(1), Precision(2)
 
 
 def _kernel(rows: BfloatRows, offer: Offer, target: Target) -> NativeKernel:
@@ -70,19 +105,23 @@ def _kernel(rows: BfloatRows, offer: Offer, target: Target) -> NativeKernel:
 class BfloatConv(Routine):
     """Conv [+ Add] [+ activation] of one group, any stride, dilation and padding."""
 
-    name = "cpu/conv_bfloat16"
+    name, precision = "cpu/conv_bfloat16", ROUNDED
 
     def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
         return epilogue_regions(graph, exit, ("Conv",))
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        unit = _unit(target)
+        unit = self.precision.unit(target)
         conv = convolution_of(region) if unit else None
         if unit is None or conv is None or conv.groups != 1:
             return
-        ways = {NHWC_BF16: conv.window.channels % 2 == 0, NCHW_F32: unit == AMX and conv.window.channels <= MOST_PLANES}
-        pairs = [(x, out) for x, fits in ways.items() if fits for out in (NHWC_BF16, NHWC_F32)]
-        yield from _offers(conv.epilogue, unit, pairs, conv.flops, pitched_result(region, conv.epilogue.residual))
+        window, (x, results) = conv.window, self.precision.stored(NHWC)
+        if not self.precision.pays(window.batch * window.pixels):
+            return
+        ways = {x: window.channels % 2 == 0, NCHW_F32: unit == AMX and window.channels <= MOST_PLANES}
+        pairs = [(x, out) for x, fits in ways.items() if fits for out in results]
+        pitched = pitched_result(region, conv.epilogue.residual)
+        yield from self.precision.offers(conv.epilogue, unit, pairs, conv.flops, pitched)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = convolution_of(region)
@@ -94,53 +133,69 @@ class BfloatConv(Routine):
             conv.epilogue.activation,
             conv.epilogue.residual,
             offer.outputs[0].dtype,
-            planes=offer.inputs[0].dtype is FLOAT32,
+            planes=offer.inputs[0] == NCHW_F32,
             pitched=bool(offer.pitched),
+            parts=self.precision.parts,
         )
         return _kernel(rows, offer, target)
+
+
+class SplitConv(BfloatConv):
+    """The same, float32."""
+
+    name, precision = "cpu/conv_bfloat16x3", SPLIT
 
 
 class BfloatTransposed(Routine):
     """ConvTranspose [+ Add of a constant] [+ activation] of one group, by phases."""
 
-    name = "cpu/conv_transpose_bfloat16"
+    name, precision = "cpu/conv_transpose_bfloat16", ROUNDED
 
     def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
         return epilogue_regions(graph, exit, ("ConvTranspose",))
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        unit = _unit(target)
+        unit = self.precision.unit(target)
         found = transposed_of(region) if unit else None
         if unit is None or found is None or not found.has_phases:
             return
         if region.inputs[0].static_shape[1] % 2 == 0 and int(found.layer.attrs.get("group", 1)) == 1:
-            pairs = [(NHWC_BF16, out) for out in (NHWC_BF16, NHWC_F32)]
-            yield from _offers(found.epilogue, unit, pairs, found.flops, pitched_result(region, None))
+            x, results = self.precision.stored(NHWC)
+            pairs = [(x, out) for out in results]
+            yield from self.precision.offers(found.epilogue, unit, pairs, found.flops, pitched_result(region, None))
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = transposed_of(region)
         assert found is not None
-        act, result, pitched = found.epilogue.activation, offer.outputs[0].dtype, bool(offer.pitched)
+        act, result = found.epilogue.activation, offer.outputs[0].dtype
+        how = {"pitched": bool(offer.pitched), "parts": self.precision.parts}
         products = (
-            BfloatRows(p.window, p.weights[0], found.bias, act, None, result, pitched=pitched, scatter=p.scatter)
+            BfloatRows(p.window, p.weights[0], found.bias, act, None, result, scatter=p.scatter, **how)
             for p in found.phases()
         )
         return joined((_kernel(product, offer, target) for product in products), target)
 
 
+class SplitTransposed(BfloatTransposed):
+    """The same, float32."""
+
+    name, precision = "cpu/conv_transpose_bfloat16x3", SPLIT
+
+
 class BfloatProduct(Routine):
     """Gemm or MatMul by a constant [+ Add] [+ activation]."""
 
-    name = "cpu/gemm_bfloat16"
+    name, precision = "cpu/gemm_bfloat16", ROUNDED
 
     def regions(self, graph: Graph, exit: Layer) -> Iterable[tuple[Layer, ...]]:
         return epilogue_regions(graph, exit, ("Gemm", "MatMul"))
 
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
-        unit = _unit(target)
+        unit = self.precision.unit(target)
         found = _constant_product(region) if unit else None
-        if unit is not None and found is not None and found.k % 2 == 0:
-            yield from _offers(found.epilogue, unit, [(NCHW_BF16, out) for out in (NCHW_BF16, NCHW_F32)], found.flops)
+        if unit is not None and found is not None and found.k % 2 == 0 and self.precision.pays(found.m):
+            x, results = self.precision.stored(NCHW)
+            yield from self.precision.offers(found.epilogue, unit, [(x, out) for out in results], found.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = _constant_product(region)
@@ -152,8 +207,15 @@ class BfloatProduct(Routine):
             found.epilogue.activation,
             found.epilogue.residual,
             offer.outputs[0].dtype,
+            parts=self.precision.parts,
         )
         return _kernel(rows, offer, target)
+
+
+class SplitProduct(BfloatProduct):
+    """The same, float32."""
+
+    name, precision = "cpu/gemm_bfloat16x3", SPLIT
 
 
 def _constant_product(region: Region) -> Product | None:

@@ -23,7 +23,8 @@ class BfloatRows:
     """y = windows(x) @ weights + bias, + residual, activated, stored as ``result``; x is input 0, NHWC or a matrix.
 
     ``residual`` is the number of the added input. ``planes``: x is float32 and NCHW, of few channels, and rounded on
-    the way in. ``pitched``: as the offer says of the result. ``scatter``: as for :class:`RowProduct`.
+    the way in. ``pitched``: as the offer says of the result. ``scatter``: as for :class:`RowProduct`. ``parts``: with
+    two x is float32, and every factor counts as its sum of two of bfloat16 (on a matrix unit only).
     """
 
     window: Window
@@ -35,6 +36,7 @@ class BfloatRows:
     planes: bool = False
     pitched: bool = False
     scatter: Scatter | None = None
+    parts: int = 1
 
     def on_vectors(self, target: Target) -> NativeKernel:
         """The prepared step for vector instructions; an even number of channels."""
@@ -55,8 +57,9 @@ class BfloatRows:
     def on_matrix_unit(self, target: Target) -> NativeKernel:
         """The prepared step for a matrix unit."""
         window, channels = self.window, self.window.channels
-        in_place = window.is_pointwise and not self.planes and self.scatter is None
-        rows = MatrixRows(window, -(-channels // 2), self.weights.shape[2], in_place, target.threads, self.scatter)
+        words, outputs = -(-channels // 2), self.weights.shape[2]
+        in_place = window.is_pointwise and not self.planes and self.scatter is None and self.parts == 1
+        rows = MatrixRows(window, words, outputs, in_place, target.threads, self.scatter, self.parts)
         address = emitted_address(
             *("bfloat", "rows", isa_of(target)),
             tiles=rows.tiles,
@@ -68,7 +71,7 @@ class BfloatRows:
             stored=self.result.name,
         )
         height, width = window.size
-        pixel = rows.words
+        pixel = rows.words if self.parts == 1 else channels
         x_image, strides = pixel * width * height, (pixel * width, pixel, 1)
         if self.planes:
             x_image, strides = channels * height * width, (width, 1, height * width)

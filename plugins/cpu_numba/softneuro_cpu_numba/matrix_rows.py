@@ -6,7 +6,7 @@ Shared by products of bfloat16 and of 8-bit integers: all is counted in words of
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -43,6 +43,8 @@ class MatrixRows:
     in_place: bool
     threads: int
     scatter: Scatter | None = None
+    parts: int = 1
+    """Numbers of bfloat16 a factor is the sum of; those of pixels lie in a band each (not in place)."""
 
     @cached_property
     def band(self) -> BandShape:
@@ -78,15 +80,15 @@ class MatrixRows:
     @property
     def tiles(self) -> Tiles:
         taps = 1 if self.in_place else math.prod(self.window.kernel)
-        weight_bytes = 4 * taps * self.words * self.outputs
+        weight_bytes = 4 * self.parts * taps * self.words * self.outputs
+        plain = Tiles(self.tile_rows, self.step, parts=self.parts)
         if weight_bytes <= NEAR_BYTES:
-            pixels_first = self.in_place and self.outputs > 2 * self.words
-            return Tiles(self.tile_rows, self.step, pixels_first=pixels_first)
+            return replace(plain, pixels_first=self.window.is_pointwise and self.outputs > 2 * self.words)
         pairs = -(-self._tiles_together // 2)
         if pairs == 1:
-            return Tiles(self.tile_rows, self.step, ahead=True)
+            return replace(plain, ahead=True)
         streams = 4 if weight_bytes > FAR_BYTES else 2
-        return Tiles(self.tile_rows, self.step, lines=-(-2 * self.step // (streams * pairs)), streams=streams)
+        return replace(plain, lines=-(-2 * self.parts * self.step // (streams * pairs)), streams=streams)
 
     @property
     def _tiles_together(self) -> int:
@@ -121,15 +123,19 @@ class MatrixRows:
     @cached_property
     def cut(self) -> Cut:
         """Tasks: a pair of tiles or what rows of the output make one; panels are cut where those are too few."""
-        (rows, columns), images = self.window.out, self.window.batch
+        (rows, columns), images, wanted = self.window.out, self.window.batch, TASKS_PER_THREAD * self.threads
         if self.in_place:
             rows, unit, images = self.window.batch * self.window.pixels, 2 * self.tile_rows, 1
             most = max(1, BLOCK_BYTES // (4 * self.words * unit))
         else:
             unit = min(rows, -(-2 * SIDE // columns))
-            most = next((n for n in range(rows, unit, -1) if 4 * self.band.elements(n) <= BLOCK_BYTES), unit) // unit
+            fits = (n for n in range(rows, unit, -1) if 4 * self.parts * self.band.elements(n) <= BLOCK_BYTES)
+            together = next(fits, unit)
+            most = together // unit
+            if self.threads == 1 or images * -(-rows // unit) < wanted:
+                # blocks alike: a last one of few rows reads all weights, too (512 channels at 7x7: 560 us, else 310)
+                unit, most = -(-rows // -(-rows // together)), 1
         cut = Cut(rows, unit, most, self.panels, self.panels)
-        wanted = TASKS_PER_THREAD * self.threads
         if self.threads == 1 or images * cut.row_tasks >= wanted:
             return cut
         return Cut(rows, unit * min(most, cut.row_tasks), 1, self.panels, 1)
@@ -144,7 +150,13 @@ class MatrixRows:
         sums = HEAD_BYTES + room_bytes(self.tile_rows)
         if self.in_place:
             return sums
-        return sums + 4 * (self.band.elements(self.cut.most_rows) + self.tile_rows * self._pitch)
+        return sums + 4 * self.parts * self._apart
+
+    @property
+    def _apart(self) -> int:
+        """Words of a band, with what tiles read behind it."""
+        words = self.band.elements(self.cut.most_rows) + self.tile_rows * self._pitch
+        return -(-words // SIDE) * SIDE
 
     @property
     def _pitch(self) -> int:
@@ -160,12 +172,12 @@ class MatrixRows:
         run, offsets = self._run
         result = self._result
         pitch = 0 if self.in_place else self.words
-        panel_words = len(offsets) * run * PANEL
+        panel_words = self.parts * len(offsets) * run * PANEL
         return [
             *(*self.cut.words, self.cut.rows, result.image, result.row, result.origin, x_image, pitch, self._pitch),
             Pitch() if pitched else self.outputs,
             *(self.panels, panel_words),
-            *(len(offsets), run // self.step),
+            *(len(offsets), run // self.step, 0 if self.in_place else self._apart),
             *((None,) * 4 if self.in_place else map(aligned, self._tables)),
         ]
 
@@ -195,29 +207,34 @@ class MatrixRows:
         return self._run[1], np.array(counts, np.int64), firsts, pixels
 
     def pack(self, matrix: np.ndarray, dtype: np.dtype) -> np.ndarray:
-        """[taps, channels, outputs], of ``dtype`` or to be rounded to it, as [panel][step][vector][word][channel]
-        [element of a word]; zeros where a word has more elements than there are channels, and behind the outputs."""
+        """[taps, channels, outputs], of ``dtype`` or to be rounded to it, as [panel][step][part][vector][word][channel]
+        [element of a word]; zeros where a word has more elements than there are channels, and behind the outputs. Of
+        two parts the first is what rounding leaves of the second (``emit.matrix.ROUNDS``)."""
         group = 4 // dtype.itemsize
-        shape = (matrix.shape[0] * self.words * group * self.columns,)
-        recipe = ("matrix", self.words, self.step, self.outputs, str(dtype))
+        shape = (self.parts * matrix.shape[0] * self.words * group * self.columns,)
+        recipe = ("matrix", self.words, self.step, self.outputs, str(dtype), self.parts)
         return packed(recipe, matrix, shape, dtype, lambda made: self._fill(made, matrix, group))
 
     def _fill(self, made: np.ndarray, matrix: np.ndarray, group: int) -> None:
         taps, channels, outputs = matrix.shape
-        source = np.zeros((taps, self.words * group, self.columns), made.dtype)
-        source[:, :channels, :outputs] = matrix
         steps = taps * self.words // self.step
-        split = source.reshape(steps, self.step, group, self.columns)
         whole = self.columns // PANEL * PANEL
-        at = 0
-        for columns in (split[..., :whole], split[..., whole:]):
-            panels = -(-columns.shape[-1] // PANEL)
-            if panels:
-                vectors = columns.shape[-1] // panels // SIDE
-                place = made[at : at + columns.size].reshape(panels, steps, vectors, self.step, SIDE, group)
-                view = columns.reshape(steps, self.step, group, panels, vectors, SIDE)
-                strided_copy(place, view.transpose(3, 0, 4, 1, 5, 2))
-                at += columns.size
+        for part in range(self.parts):
+            source = np.zeros((taps, self.words * group, self.columns), made.dtype)
+            own = source[:, :channels, :outputs]
+            own[:] = matrix
+            if part < self.parts - 1:
+                own[:] = matrix - own.astype(matrix.dtype)
+            split = source.reshape(steps, self.step, group, self.columns)
+            at = 0
+            for columns in (split[..., :whole], split[..., whole:]):
+                panels, size = -(-columns.shape[-1] // PANEL), self.parts * columns.size
+                if panels:
+                    vectors = columns.shape[-1] // panels // SIDE
+                    shape = (panels, steps, self.parts, vectors, self.step, SIDE, group)
+                    view = columns.reshape(steps, self.step, group, panels, vectors, SIDE)
+                    strided_copy(made[at : at + size].reshape(shape)[:, :, part], view.transpose(3, 0, 4, 1, 5, 2))
+                    at += size
 
 
 def padded(row: np.ndarray | None, columns: int, dtype: type) -> np.ndarray:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import onnx
 import pytest
-from harness import DEVICE, check, node, random, target
+from harness import DEVICE, check, graph_of, node, offers_of, random, run_offer, target
 from softneuro_cpu_numba.amx import SIDE, Tiles, has_matrix_unit, tile_config
-from softneuro_cpu_numba.bfloat import multiplies_bfloat
+from softneuro_cpu_numba.bfloat import MIN_SPLIT_ROWS, SPLIT_ERROR, multiplies_bfloat
 from softneuro_cpu_numba.emit.compile import assembly
 from softneuro_cpu_numba.matrix_rows import MatrixRows
 from softneuro_cpu_numba.native import emitted_text
@@ -59,7 +60,8 @@ def test_convolution(
         most = np.float32(3 * np.sqrt(w[0].size))
         nodes += [node("Clip", ["c", "low", "high"], "y")]
         constants |= {"low": np.float32(0), "high": most}
-    check(nodes, inputs, constants, expect=["cpu/conv_bfloat16"])
+    few = size == (1, 1)
+    check(nodes, inputs, constants, expect=["cpu/conv_bfloat16"] + ["cpu/conv_bfloat16x3"] * (not few))
 
 
 @needs_unit
@@ -68,6 +70,37 @@ def test_matrix_product(rows: int, depth: int, columns: int) -> None:
     nodes = [node("MatMul", "ab", "p"), node("Add", "pc", "s"), node("Gelu", "s", "y")]
     constants = {"b": random(depth, columns, seed=1), "c": random(columns, seed=2)}
     check(nodes, {"a": random(rows, depth)}, constants, opset=20, expect=["cpu/gemm_bfloat16"])
+    offered = {routine.name for routine, _, _ in offers_of(graph_of(nodes, {"a": random(rows, depth)}, constants, 20))}
+    assert ("cpu/gemm_bfloat16x3" in offered) == (rows >= MIN_SPLIT_ROWS)
+
+
+def split_of(nodes: list[onnx.NodeProto], x: np.ndarray, constants: dict[str, np.ndarray]) -> np.ndarray:
+    """What the routine of three products computes."""
+    for routine, region, offer in offers_of(graph_of(nodes, {"x": x}, constants)):
+        if routine.name.endswith("bfloat16x3"):
+            assert not offer.uses, "float32 in and out, nothing to be allowed"
+            return run_offer(routine, region, offer, [x])
+    raise AssertionError("not offered")
+
+
+@needs_unit
+def test_three_products_have_the_accuracy_of_float32() -> None:
+    """Two units in the 16th binary place, of which about a third is seen: less than Winograd F(4x4) may lose."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((40, 600)).astype(np.float32) * np.exp2(rng.integers(-20, 20, (40, 1))).astype(np.float32)
+    b = rng.standard_normal((600, 70)).astype(np.float32)
+    seen = split_of([node("MatMul", "xb", "y")], x, {"b": b})
+    exact, size = x.astype(np.float64) @ b, np.abs(x).astype(np.float64) @ np.abs(b)
+    assert np.max(np.abs(seen - exact) / size) < 2e-6 < SPLIT_ERROR
+
+
+@needs_unit
+def test_what_is_no_number_stays_so_and_infinities_are_no_finite_result() -> None:
+    x = np.ones((4, 8), np.float32)
+    x[0, 3], x[1, 3], x[2, 3] = np.inf, -np.inf, np.nan
+    seen = split_of([node("MatMul", "xb", "y")], x, {"b": np.full((8, 3), 0.3, np.float32)})
+    assert not np.isfinite(seen[:3]).any()
+    np.testing.assert_allclose(seen[3], 2.4, rtol=1e-5)
 
 
 @needs_unit
@@ -97,18 +130,18 @@ def test_vectors_of_pairs(strides: list[int], pads: list[int], monkeypatch: pyte
     check(product, {"a": random(5, 66)}, {"b": random(66, 20, seed=1)}, expect=["cpu/gemm_bfloat16"])
 
 
-@pytest.mark.parametrize("source", ["pointwise", "runs"])
-def test_no_sum_leaves_its_register(source: str) -> None:
-    """The busiest loop holds four products for four loads and nothing else of memory."""
+@pytest.mark.parametrize("source, parts, loads", [("pointwise", 1, 4), ("runs", 1, 4), ("runs", 2, 8)])
+def test_no_sum_leaves_its_register(source: str, parts: int, loads: int) -> None:
+    """The busiest loop holds four products for four loads (twelve for eight in two parts), nothing else of memory."""
     product = "tdpbf16ps"
-    params = {"tiles": Tiles(16, 16, pixels_first=True), "last": (2, 0), "source": source, "planes": 0}
+    params = {"tiles": Tiles(16, 16, pixels_first=True, parts=parts), "last": (2, 0), "source": source, "planes": 0}
     text = assembly(
         emitted_text("bfloat", "rows", "amx!", **params, act="relu", residual=True, stored="bfloat16"), "amx!"
     )
     loops = re.split(r"\n\.LBB", text)
     busiest = max(loops, key=lambda lines: lines.count(product))
-    assert busiest.count(product) == 4
-    assert busiest.count("tileloadd") == 4
+    assert busiest.count(product) == 4 * (2 * parts - 1)
+    assert busiest.count("tileloadd") == loads
     between = busiest[busiest.index("tileloadd") : busiest.rindex(product)]
     assert "tilestored" not in busiest and "(%rsp" not in between
 
@@ -125,6 +158,7 @@ def test_shapes_of_the_registers() -> None:
     assert config[48:56].tolist() == [13] * 6 + [12] * 2
 
 
+@pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "window",
@@ -135,8 +169,8 @@ def test_shapes_of_the_registers() -> None:
         Window(1, 16, (15, 35), (8, 18), (3, 3), (2, 2), (1, 1), (1, 1, 1, 1)),
     ],
 )
-def test_every_output_pixel_is_in_a_tile_once(window: Window, threads: int) -> None:
-    rows = MatrixRows(window, 8, 32, window.is_pointwise, threads)
+def test_every_output_pixel_is_in_a_tile_once(window: Window, threads: int, parts: int) -> None:
+    rows = MatrixRows(window, 8, 32, window.is_pointwise and parts == 1, threads, parts=parts)
     if rows.in_place:
         assert rows.tile_rows <= min(SIDE, window.pixels)
         assert -(-window.pixels // rows.tile_rows) == -(-window.pixels // SIDE)
@@ -147,3 +181,12 @@ def test_every_output_pixel_is_in_a_tile_once(window: Window, threads: int) -> N
     found = sorted(n for n in pixels.tolist() if 0 <= n < most * window.out[1])
     assert found == list(range(most * window.out[1]))
     assert counts[most] == len(firsts)
+
+
+@pytest.mark.parametrize("side", [7, 14, 28])
+def test_blocks_of_one_thread_are_alike(side: int) -> None:
+    """A last block of few rows would read all weights for little."""
+    window = Window(1, 512, (side, side), (side, side), (3, 3), (1, 1), (1, 1), (1, 1, 1, 1))
+    cut = MatrixRows(window, 256, 512, False, 1).cut
+    blocks = [min(cut.most_rows, side - first) for first in range(0, side, cut.most_rows)]
+    assert max(blocks) - min(blocks) < len(blocks)

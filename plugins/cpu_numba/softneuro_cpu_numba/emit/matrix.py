@@ -24,6 +24,9 @@ AHEAD = 1024
 1.07. Further ahead is no better."""
 SUMS, PIXELS, WEIGHTS = (0, 1, 2, 3), (4, 5), (6, 7)
 """Tile registers."""
+ROUNDS = {1: ((0, 0),), 2: ((0, 0), (0, 1), (1, 1))}
+"""By parts of a factor: which parts of pixels and weights are multiplied, one after the other, so that a part is loaded
+once. Of two the pixels' high one comes first, the weights' low one; low by low is too small to count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Runs:
     count: Index
     steps: Index
     offsets: Value | None
+    apart: Index = 0
+    """Words from a pixel's first part to its second."""
 
 
 def configure(e: Emitter, config: Value) -> None:
@@ -76,26 +81,37 @@ class Sums:
     ) -> None:
         """``pixels`` point to the first row of each tile, rows are ``pitch`` words apart; ``start`` points to what the
         sums of every row begin with; ``weights`` to those used and, with ``lines``, to those asked for."""
-        count, words = len(pixels), self.tiles.words
+        count, words, parts = len(pixels), self.tiles.words, self.tiles.parts
         for i in range(count):
             for v in range(vectors):
                 _move(e, "loadd", SUMS[2 * i + v], e.at(start, v * SIDE), 0)
 
-        def step(offset: Index, at: Value, *coming: Value) -> list[Value]:
-            for v in range(vectors):
-                _move(e, "loadd", WEIGHTS[v], e.at(at, v * words * SIDE), ROW_BYTES)
+        def load_weights(at: Value, part: int) -> None:
+            for tile in range(part * vectors, (part + 1) * vectors):
+                _move(e, "loadd", WEIGHTS[tile % vectors], e.at(at, tile * words * SIDE), ROW_BYTES)
                 if self.tiles.ahead:
                     for line in range(words):
-                        e.prefetch(at, AHEAD + (v * words + line) * SIDE)
-            for later in coming:
-                for line in range(self.tiles.lines):
-                    e.prefetch(later, line * SIDE, near=False)
-            for i, pixel in enumerate(pixels):
-                _move(e, "loadd", PIXELS[i], e.at(pixel, offset), e.mul(pitch, 4))
-                for v in range(vectors):
-                    numbers = [ir.Constant(I8, n) for n in (SUMS[2 * i + v], PIXELS[i], WEIGHTS[v])]
-                    e.intrinsic(f"llvm.x86.{self.product}", ir.VoidType(), numbers)
-            return [e.at(at, vectors * words * SIDE), *(e.at(later, self.tiles.lines * SIDE) for later in coming)]
+                        e.prefetch(at, AHEAD + (tile * words + line) * SIDE)
+
+        def step(offset: Index, at: Value, *coming: Value) -> list[Value]:
+            before: tuple[int, int] | None = None
+            for of_pixels, of_weights in ROUNDS[parts]:
+                if before is None or of_weights != before[1]:
+                    load_weights(at, of_weights)
+                if before is None:
+                    for later in coming:
+                        for line in range(self.tiles.lines):
+                            e.prefetch(later, line * SIDE, near=False)
+                for i, pixel in enumerate(pixels):
+                    if before is None or of_pixels != before[0]:
+                        place = e.at(pixel, e.add(offset, e.mul(runs.apart, of_pixels)))
+                        _move(e, "loadd", PIXELS[i], place, e.mul(pitch, 4))
+                    for v in range(vectors):
+                        numbers = [ir.Constant(I8, n) for n in (SUMS[2 * i + v], PIXELS[i], WEIGHTS[v])]
+                        e.intrinsic(f"llvm.x86.{self.product}", ir.VoidType(), numbers)
+                before = of_pixels, of_weights
+            moved = e.at(at, parts * vectors * words * SIDE)
+            return [moved, *(e.at(later, self.tiles.lines * SIDE) for later in coming)]
 
         def run(shift: Index, at: Sequence[Value]) -> list[Value]:
             return e.loop(runs.steps, lambda k, *at: step(e.add(e.mul(k, words), shift), *at), at)
@@ -123,14 +139,15 @@ ARGUMENTS = (
     *("row_tasks", "rows_per_task", "most_tasks", "panel_tasks", "panels_per_task", "rows"),
     *("y_image", "y_row", "y_origin"),
     *("x_image", "channels", "pitch", "ld_y", "panels", "panel_words"),
-    *("runs", "steps", "run_offsets", "tile_counts", "tile_places", "row_places"),
+    *("runs", "steps", "apart", "run_offsets", "tile_counts", "tile_places", "row_places"),
 )
 """``start``: what the sums of each output channel begin with; ``rows`` are the output's (in place: all pixels), lying
 ``y_row`` pixels of the result apart, images ``y_image``, the first pixel at ``y_origin``; ``x_image``: elements between
 images; ``channels``: words of a pixel in the band; ``pitch``: words between rows of a tile; ``ld_y``: elements between
 pixels of the result; ``panels`` of ``panel_words`` words of weights, the last perhaps half as wide.
-``tile_counts``: tiles by output rows of a stretch; ``tile_places``: by tile where its first row begins in the band;
-``row_places``: by row of a tile its pixel of the result, from the stretch's first on, or -1."""
+``apart``: words from the band of the pixels' first part to that of their second; ``tile_counts``: tiles by output rows
+of a stretch; ``tile_places``: by tile where its first row begins in the band; ``row_places``: by row of a tile its
+pixel of the result, from the stretch's first on, or -1."""
 
 Store = Callable[[list[Value], Value, Value, list[Value | None]], None]
 """Writes the sums of one pixel: vectors, its first output channel, ``ld_y`` times its number plus that, masks of the
@@ -214,7 +231,8 @@ def products(
     w, start = (e.floats(a[name]) for name in ("w", "start"))
     head = room(e)
     sums, packed = Sums(tiles, product, aligned(e, head)), e.at(head, room_bytes(tiles.rows) // 4)
-    runs = Runs(a["runs"], a["steps"], None if band is None else e.integers(a["run_offsets"]))
+    offsets = None if band is None else e.integers(a["run_offsets"])
+    runs = Runs(a["runs"], a["steps"], offsets, a["apart"] if tiles.parts > 1 else 0)
     configure(e, a["config"])
 
     def tasks(number: Value, many: Value, wide: Value) -> None:
@@ -253,7 +271,7 @@ def products(
 
         def shares(weights: Value, first: Value) -> list[Value]:
             """Where two tiles begin to ask for the next panel; later ones repeat the last shares."""
-            streams, each = tiles.streams, -(-2 * tiles.words // (tiles.lines * tiles.streams))
+            streams, each = tiles.streams, -(-2 * tiles.parts * tiles.words // (tiles.lines * tiles.streams))
             number = e.mul(e.smaller(e.b.lshr(first, e.i(1)), each - 1), streams)
             words = e.mul(a["runs"], a["steps"], tiles.lines * SIDE)
             return [e.at(weights, e.add(a["panel_words"], e.mul(e.add(number, s), words))) for s in range(streams)]
