@@ -81,36 +81,29 @@ class Sums:
     ) -> None:
         """``pixels`` point to the first row of each tile, rows are ``pitch`` words apart; ``start`` points to what the
         sums of every row begin with; ``weights`` to those used and, with ``lines``, to those asked for."""
-        count, words, parts = len(pixels), self.tiles.words, self.tiles.parts
+        count, words = len(pixels), self.tiles.words
         for i in range(count):
             for v in range(vectors):
                 _move(e, "loadd", SUMS[2 * i + v], e.at(start, v * SIDE), 0)
 
-        def load_weights(at: Value, part: int) -> None:
-            for tile in range(part * vectors, (part + 1) * vectors):
-                _move(e, "loadd", WEIGHTS[tile % vectors], e.at(at, tile * words * SIDE), ROW_BYTES)
-                if self.tiles.ahead:
-                    for line in range(words):
-                        e.prefetch(at, AHEAD + (tile * words + line) * SIDE)
-
         def step(offset: Index, at: Value, *coming: Value) -> list[Value]:
-            before: tuple[int, int] | None = None
-            for of_pixels, of_weights in ROUNDS[parts]:
-                if before is None or of_weights != before[1]:
-                    load_weights(at, of_weights)
-                if before is None:
+            held: tuple[int, int] | tuple[None, None] = None, None
+            for part, other in ROUNDS[self.tiles.parts]:
+                if other != held[1]:
+                    self._load_weights(e, at, other, vectors)
+                if held == (None, None):
                     for later in coming:
                         for line in range(self.tiles.lines):
                             e.prefetch(later, line * SIDE, near=False)
                 for i, pixel in enumerate(pixels):
-                    if before is None or of_pixels != before[0]:
-                        place = e.at(pixel, e.add(offset, e.mul(runs.apart, of_pixels)))
+                    if part != held[0]:
+                        place = e.at(pixel, e.add(offset, e.mul(runs.apart, part)))
                         _move(e, "loadd", PIXELS[i], place, e.mul(pitch, 4))
                     for v in range(vectors):
                         numbers = [ir.Constant(I8, n) for n in (SUMS[2 * i + v], PIXELS[i], WEIGHTS[v])]
                         e.intrinsic(f"llvm.x86.{self.product}", ir.VoidType(), numbers)
-                before = of_pixels, of_weights
-            moved = e.at(at, parts * vectors * words * SIDE)
+                held = part, other
+            moved = e.at(at, self.tiles.parts * vectors * words * SIDE)
             return [moved, *(e.at(later, self.tiles.lines * SIDE) for later in coming)]
 
         def run(shift: Index, at: Sequence[Value]) -> list[Value]:
@@ -125,6 +118,16 @@ class Sums:
             for v in range(vectors):
                 place = e.at(self.room, (i * self.tiles.rows * vectors + v) * SIDE)
                 _move(e, "stored", SUMS[2 * i + v], place, vectors * ROW_BYTES)
+
+    def _load_weights(self, e: Emitter, at: Value, part: int, vectors: int) -> None:
+        """Those of a step, which begin at ``at``."""
+        words = self.tiles.words
+        for v in range(vectors):
+            place = (part * vectors + v) * words * SIDE
+            _move(e, "loadd", WEIGHTS[v], e.at(at, place), ROW_BYTES)
+            if self.tiles.ahead:
+                for line in range(words):
+                    e.prefetch(at, AHEAD + place + line * SIDE)
 
     def read(self, e: Emitter, tile: int, row: Value, vectors: int) -> list[Value]:
         """Sums of one pixel, of tile 0 or 1."""
