@@ -167,10 +167,12 @@ class BfloatTransposed(Routine):
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = transposed_of(region)
         assert found is not None
-        act, result = found.epilogue.activation, offer.outputs[0].dtype
-        how = {"pitched": bool(offer.pitched), "parts": self.precision.parts}
+        act, result, pitched = found.epilogue.activation, offer.outputs[0].dtype, bool(offer.pitched)
+        parts = self.precision.parts
         products = (
-            BfloatRows(p.window, p.weights[0], found.bias, act, None, result, scatter=p.scatter, **how)
+            BfloatRows(
+                p.window, p.weights[0], found.bias, act, None, result, pitched=pitched, scatter=p.scatter, parts=parts
+            )
             for p in found.phases()
         )
         return joined((_kernel(product, offer, target) for product in products), target)
