@@ -17,28 +17,28 @@ from softneuro_core.device import Target
 from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import Kernel, Offer, Routine
-from softneuro_core.spec import BFLOAT16, FLOAT32, NCHW, NHWC, Layout, TensorSpec
-from softneuro_core.windows import NCHW_F32, as_window
+from softneuro_core.spec import TensorSpec
+from softneuro_core.windows import NCHW_F32, NHWC_F32, as_window
 from softneuro_cpu_numba.amx import has_matrix_unit
 from softneuro_cpu_numba.bfloat_rows import BfloatRows
 from softneuro_cpu_numba.conv_direct import convolution_of
 from softneuro_cpu_numba.conv_transpose import joined, transposed_of
 from softneuro_cpu_numba.emit.isa import isa_of
 from softneuro_cpu_numba.epilogues import Epilogue, pitched_result
-from softneuro_cpu_numba.gemm import Product, product_of
+from softneuro_cpu_numba.gemm import MAX_STREAMED_ROWS, Product, product_of
 from softneuro_cpu_numba.native import NativeKernel
 from softneuro_cpu_numba.probe import works
 from softneuro_cpu_numba.rows import MOST_PLANES
-from softneuro_cpu_numba.storage import stores_bfloat
+from softneuro_cpu_numba.storage import NCHW_BF16, NHWC_BF16, stores_bfloat
 
 ERROR, SPLIT_ERROR = 2e-2, 3e-5
-"""Both factors are rounded to 8 bits; to 16, of which 2^-17 is left, and 2^-16 of the product of what the first parts
-leave. Of factors that are infinite or beyond 3.39e38, the largest of bfloat16, sums are NaN (as Winograd's are)."""
-MIN_SPLIT_ROWS = 4
+"""Both factors are rounded to 8 bits; to 16, which leaves 2^-17 of each, and 2^-16 is the product left out: about 3e-5
+of the absolute products at worst. Of factors that are infinite or beyond 3.39e38, the largest of bfloat16, sums are
+NaN (as Winograd's are)."""
+MIN_SPLIT_ROWS = MAX_STREAMED_ROWS
 """Of fewer rows reading the weights is the work, and they are as large in two parts."""
 SATURATING = frozenset(("sigmoid", "tanh", "hardsigmoid"))
 """Activations behind which the error of a large sum may be most of the result: not offered."""
-ALLOWED = frozenset(("bfloat16",))
 AMX, VECTORS = "amx", "avx512"
 
 
@@ -59,19 +59,24 @@ def _unit(target: Target) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Precision:
-    """``parts`` of bfloat16 a factor is the sum of; with two, x and the result are float32."""
+    """``parts`` of bfloat16 a factor is the sum of. ``error``, ``uses``: as in the offers; ``units`` multiply fast
+    enough; products of fewer than ``least_rows`` rows (of Conv, Gemm, MatMul) and those before an activation of
+    ``barred`` are not offered."""
 
     parts: int
+    error: float
+    uses: frozenset[str]
+    units: frozenset[str]
+    least_rows: int
+    barred: frozenset[str]
 
     def unit(self, target: Target) -> str | None:
         """What multiplies, None where nothing does fast enough."""
         found = _unit(target)
-        return found if self.parts == 1 or found == AMX else None
+        return found if found in self.units else None
 
-    def stored(self, layout: Layout) -> tuple[TensorSpec, tuple[TensorSpec, ...]]:
-        """How x and results may lie."""
-        wide = TensorSpec("cpu", FLOAT32, layout)
-        narrow = TensorSpec("cpu", BFLOAT16, layout)
+    def stored(self, narrow: TensorSpec, wide: TensorSpec) -> tuple[TensorSpec, tuple[TensorSpec, ...]]:
+        """How x and results may lie; of two parts neither is rounded."""
         return (narrow, (narrow, wide)) if self.parts == 1 else (wide, (wide,))
 
     def offers(
@@ -83,19 +88,16 @@ class Precision:
         pitched: frozenset[int] = frozenset(),
     ) -> Iterator[Offer]:
         """``ways``: how x and the result are stored."""
-        if self.parts == 1 and epilogue.activation.kind in SATURATING:
+        if epilogue.activation.kind in self.barred:
             return
-        error, uses = (ERROR, ALLOWED) if self.parts == 1 else (SPLIT_ERROR, frozenset[str]())
         for x, out in ways:
             inputs = (x,) if epilogue.residual is None else (x, out)
-            yield Offer(inputs, (out,), {"unit": unit}, accuracy=error, flops=flops, pitched=pitched, uses=uses)
-
-    def pays(self, rows: int) -> bool:
-        """Whether products of so many rows may be faster than in float32."""
-        return self.parts == 1 or rows >= MIN_SPLIT_ROWS
+            params = {"unit": unit}
+            yield Offer(inputs, (out,), params, accuracy=self.error, flops=flops, pitched=pitched, uses=self.uses)
 
 
-ROUNDED, SPLIT = Precision(1), Precision(2)
+ROUNDED = Precision(1, ERROR, frozenset(("bfloat16",)), frozenset((AMX, VECTORS)), 1, SATURATING)
+SPLIT = Precision(2, SPLIT_ERROR, frozenset(), frozenset((AMX,)), MIN_SPLIT_ROWS, frozenset())
 
 
 def _kernel(rows: BfloatRows, offer: Offer, target: Target) -> NativeKernel:
@@ -115,8 +117,8 @@ class BfloatConv(Routine):
         conv = convolution_of(region) if unit else None
         if unit is None or conv is None or conv.groups != 1:
             return
-        window, (x, results) = conv.window, self.precision.stored(NHWC)
-        if not self.precision.pays(window.batch * window.pixels):
+        window, (x, results) = conv.window, self.precision.stored(NHWC_BF16, NHWC_F32)
+        if window.batch * window.pixels < self.precision.least_rows:
             return
         ways = {x: window.channels % 2 == 0, NCHW_F32: unit == AMX and window.channels <= MOST_PLANES}
         pairs = [(x, out) for x, fits in ways.items() if fits for out in results]
@@ -160,7 +162,7 @@ class BfloatTransposed(Routine):
         if unit is None or found is None or not found.has_phases:
             return
         if region.inputs[0].static_shape[1] % 2 == 0 and int(found.layer.attrs.get("group", 1)) == 1:
-            x, results = self.precision.stored(NHWC)
+            x, results = self.precision.stored(NHWC_BF16, NHWC_F32)
             pairs = [(x, out) for out in results]
             yield from self.precision.offers(found.epilogue, unit, pairs, found.flops, pitched_result(region, None))
 
@@ -195,8 +197,8 @@ class BfloatProduct(Routine):
     def offers(self, region: Region, target: Target) -> Iterable[Offer]:
         unit = self.precision.unit(target)
         found = _constant_product(region) if unit else None
-        if unit is not None and found is not None and found.k % 2 == 0 and self.precision.pays(found.m):
-            x, results = self.precision.stored(NCHW)
+        if unit is not None and found is not None and found.k % 2 == 0 and found.m >= self.precision.least_rows:
+            x, results = self.precision.stored(NCHW_BF16, NCHW_F32)
             yield from self.precision.offers(found.epilogue, unit, [(x, out) for out in results], found.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:

@@ -119,19 +119,14 @@ class RoundedBand(Band):
         """The bits of a vector's parts."""
         made = [e.narrowed(value, "bfloat16")]
         if len(self.places) > 1:
-            high = e.b.bitcast(_widened(e, made[0]), e.vector_type())
+            high = e.b.bitcast(e.high_halves(made[0]), e.vector_type())
             made.append(e.narrowed(e.b.fsub(value, high), "bfloat16"))
         return made
-
-
-def _widened(e: Emitter, bits: Value) -> Value:
-    """Bits of bfloat16 as those of float32."""
-    return e.b.shl(e.b.zext(bits, e.vector_type(element=I32)), e.whole(16))
 
 
 def _pairs(e: Emitter, numbers: Sequence[Value]) -> list[Value]:
     """Vectors of words from the bits of every two channels."""
     low = [e.b.zext(bits, e.vector_type(element=I32)) for bits in numbers[::2]]
-    high = [_widened(e, bits) for bits in numbers[1::2]]
+    high = [e.high_halves(bits) for bits in numbers[1::2]]
     pairs = zip_longest(low, high, fillvalue=e.whole(0))
     return [e.b.bitcast(e.b.or_(*pair), e.vector_type()) for pair in pairs]

@@ -163,8 +163,11 @@ class Emitter:
             return self.b.sitofp(self.b.sext(bits, self.vector_type(element=I32)), self.vector_type())
         if dtype == "float16":
             return self.b.fpext(self.b.bitcast(bits, self.vector_type(element=ir.HalfType())), self.vector_type())
-        wide = self.b.zext(bits, self.vector_type(element=I32))
-        return self.b.bitcast(self.b.shl(wide, self.whole(16)), self.vector_type())
+        return self.b.bitcast(self.high_halves(bits), self.vector_type())
+
+    def high_halves(self, bits: Value) -> Value:
+        """A vector of int32 with these bits (16) above zeros: those of bfloat16 become those of float32."""
+        return self.b.shl(self.b.zext(bits, self.vector_type(element=I32)), self.whole(16))
 
     def _bits(self, pointer: Value, offset: Index, mask: Value | int | None) -> Value:
         """A vector of what ``pointer`` points to, integers of any width."""
