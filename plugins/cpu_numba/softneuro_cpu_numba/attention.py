@@ -20,7 +20,8 @@ from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.windows import NCHW_F32, is_f32
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
-from softneuro_cpu_numba.rows import NARROW_ROWS, cut, tile_choices
+from softneuro_cpu_numba.panels import cut
+from softneuro_cpu_numba.rows import NARROW_ROWS, tile_choices
 from softneuro_cpu_numba.tiles import HEAD_BYTES, Cut
 
 if TYPE_CHECKING:

@@ -24,11 +24,11 @@ from softneuro_cpu_numba.bfloat_rows import BfloatRows
 from softneuro_cpu_numba.conv_direct import convolution_of
 from softneuro_cpu_numba.conv_transpose import joined, transposed_of
 from softneuro_cpu_numba.emit.isa import isa_of
-from softneuro_cpu_numba.epilogues import Epilogue, pitched_result
-from softneuro_cpu_numba.gemm import MAX_STREAMED_ROWS, Product, product_of
+from softneuro_cpu_numba.epilogues import SATURATING, Epilogue, pitched_result
+from softneuro_cpu_numba.gemm import Product, product_of
 from softneuro_cpu_numba.native import NativeKernel
 from softneuro_cpu_numba.probe import works
-from softneuro_cpu_numba.rows import MOST_PLANES
+from softneuro_cpu_numba.rows import MAX_STREAMED_ROWS, MOST_PLANES
 from softneuro_cpu_numba.storage import NCHW_BF16, NHWC_BF16, stores_bfloat
 
 ERROR, SPLIT_ERROR = 2e-2, 3e-5
@@ -37,8 +37,6 @@ of the absolute products at worst. Of factors that are infinite or beyond 3.39e3
 NaN (as Winograd's are)."""
 MIN_SPLIT_ROWS = MAX_STREAMED_ROWS
 """Of fewer rows reading the weights is the work, and they are as large in two parts."""
-SATURATING = frozenset(("sigmoid", "tanh", "hardsigmoid"))
-"""Activations behind which the error of a large sum may be most of the result: not offered."""
 AMX, VECTORS = "amx", "avx512"
 
 

@@ -18,10 +18,18 @@ from softneuro_core.graph import Graph, Layer, Region
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.spec import NHWC, Layout
 from softneuro_core.windows import NCHW_F32, NHWC_F32, Window, image_strides, is_f32, product, window_of
+from softneuro_cpu_numba import short_weights
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue, pitched_result
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
-from softneuro_cpu_numba.rows import NARROW_ROWS, RowProduct, activation_kind, best_tile
+from softneuro_cpu_numba.rows import (
+    GEMV_VECTORS,
+    MAX_STREAMED_ROWS,
+    NARROW_ROWS,
+    RowProduct,
+    activation_kind,
+    best_tile,
+)
 from softneuro_cpu_numba.tiles import split
 
 THIN = 4
@@ -110,22 +118,34 @@ class DirectConv(Routine):
         for x, out in ways:
             pitched = pitched_result(region, conv.epilogue.residual) if out == NHWC_F32 else frozenset[int]()
             yield Offer((x, out) if residual else (x,), (out,), accuracy=SUMS, flops=conv.flops, pitched=pitched)
+        if _streams_short(conv, target):
+            ins = (NHWC_F32,) * len(region.inputs)
+            yield Offer(ins, (NHWC_F32,), {"weights": "int16"}, accuracy=short_weights.ERROR, flops=conv.flops)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = convolution_of(region)
         assert conv is not None
         if offer.outputs[0].layout == NHWC:
-            return rows_kernel(conv, offer.inputs[0].layout, target)
+            return rows_kernel(conv, offer.inputs[0].layout, target, offer.params.get("weights", "float32"))
         return planes_kernel(conv, target)
 
 
-def rows_kernel(conv: Convolution, layout: Layout, target: Target) -> NativeKernel:
-    """NHWC output: pixels are rows, output channels columns, weights packed by panels of columns."""
+def _streams_short(conv: Convolution, target: Target) -> bool:
+    """Whether reading the weights is the work, and int16 may hold them."""
+    window = conv.window
+    if conv.groups != 1 or not window.is_pointwise or window.batch * window.pixels > MAX_STREAMED_ROWS:
+        return False
+    matrix = conv.weights.reshape(conv.out_channels, -1).T
+    return short_weights.suits(matrix, GEMV_VECTORS * lanes_of(target), conv.epilogue.activation)
+
+
+def rows_kernel(conv: Convolution, layout: Layout, target: Target, stored: str = "float32") -> NativeKernel:
+    """NHWC output: pixels are rows, output channels columns, weights are kept ``stored`` by panels of columns."""
     group_in, group_out = conv.weights.shape[1], conv.out_channels // conv.groups
     matrix = conv.weights.reshape(conv.groups, group_out, group_in, -1).transpose(0, 3, 2, 1)
     epilogue = conv.epilogue
     return RowProduct(
-        matrix, conv.bias, epilogue.activation, epilogue.residual, window=conv.window, layout=layout
+        matrix, conv.bias, epilogue.activation, epilogue.residual, window=conv.window, layout=layout, stored=stored
     ).kernel(target)
 
 

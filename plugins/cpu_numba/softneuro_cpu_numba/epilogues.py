@@ -10,6 +10,9 @@ import numpy as np
 from softneuro_core import epilogue as core
 from softneuro_core.graph import Layer, Region
 
+SATURATING = frozenset(("sigmoid", "tanh", "hardsigmoid"))
+"""Activations behind which the error of a large sum may be most of the result."""
+
 
 @dataclass(frozen=True, slots=True)
 class Activation:

@@ -20,7 +20,8 @@ from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.depthwise import by_vector
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
-from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut, tile_choices
+from softneuro_cpu_numba.panels import Panels, cut
+from softneuro_cpu_numba.rows import NARROW_ROWS, activation_kind, best_tile, tile_choices
 from softneuro_cpu_numba.slides import LINE_BYTES, Columns, row_params
 
 BAND_BYTES = 1024 * 1024

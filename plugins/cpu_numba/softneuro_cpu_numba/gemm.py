@@ -16,16 +16,23 @@ from softneuro_core.epilogue import epilogue_regions
 from softneuro_core.graph import Graph, Layer, Region, Value
 from softneuro_core.routine import SUMS, Kernel, Offer, Routine
 from softneuro_core.windows import NCHW_F32, is_f32, product
+from softneuro_cpu_numba import short_weights
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Epilogue, parse_epilogue
 from softneuro_cpu_numba.native import In, NativeKernel, Out, address_of, aligned, emitted_address
-from softneuro_cpu_numba.rows import NARROW_ROWS, RowProduct, activation_kind, best_tile, cut
+from softneuro_cpu_numba.panels import cut
+from softneuro_cpu_numba.rows import (
+    GEMV_VECTORS,
+    MAX_STREAMED_ROWS,
+    NARROW_ROWS,
+    RowProduct,
+    activation_kind,
+    best_tile,
+)
 from softneuro_cpu_numba.tiles import HEAD_BYTES, Cut, split, tile_for_rows
 
 MAX_UNPACKED_ROWS = 6
 """Rows for which packing B takes longer than it saves: 8 [6, 512] x [512, 64] take 42 us unpacked, 61 us packed."""
-MAX_STREAMED_ROWS = 4
-"""Rows up to which a constant factor is read faster than it is multiplied, so that narrower storage can pay."""
 HALF_MAX = 65504.0
 
 
@@ -110,9 +117,9 @@ class MatrixProduct(Routine):
         if found is not None and not found.a.is_constant:
             inputs = (NCHW_F32,) * len(region.inputs)
             yield Offer(inputs, (NCHW_F32,), accuracy=SUMS, flops=found.flops)
-            for dtype, error in _stored_choices(found, target):
-                params, uses = {"weights": dtype}, frozenset((dtype,))
-                yield Offer(inputs, (NCHW_F32,), params, accuracy=error, flops=found.flops, uses=uses)
+            for dtype, error, uses in _stored_choices(found, target):
+                params = {"weights": dtype}
+                yield Offer(inputs, (NCHW_F32,), params, accuracy=error, flops=found.flops, uses=frozenset(uses))
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = product_of(region)
@@ -122,13 +129,16 @@ class MatrixProduct(Routine):
         return _dynamic_kernel(found, target)
 
 
-def _stored_choices(p: Product, target: Target) -> Iterable[tuple[str, float]]:
-    """Narrower types worth keeping a constant factor in, with the error they add: where reading it is the work."""
-    if p.matrix is None or p.trans_a or p.m > MAX_STREAMED_ROWS:
+def _stored_choices(p: Product, target: Target) -> Iterable[tuple[str, float, tuple[str, ...]]]:
+    """Narrower types worth keeping a constant factor in where reading it is the work, with the error they add and the
+    dtypes they use: integers of int16 count as float32 rounded, as a Winograd filter is."""
+    if p.matrix is None or p.trans_a or p.m > MAX_STREAMED_ROWS or not p.matrix.size:
         return
-    if "F16C" in target.isa.split(",") and np.abs(p.matrix).max(initial=0.0) < HALF_MAX:
-        yield "float16", 5e-4
-    yield "bfloat16", 4e-3
+    if "F16C" in target.isa.split(",") and max(p.matrix.max(), -p.matrix.min()) < HALF_MAX:
+        yield "float16", 5e-4, ("float16",)
+    yield "bfloat16", 4e-3, ("bfloat16",)
+    if short_weights.suits(p.matrix[0], GEMV_VECTORS * lanes_of(target), p.epilogue.activation):
+        yield "int16", short_weights.ERROR, ()
 
 
 def _constant_kernel(p: Product, target: Target, stored: str) -> NativeKernel:

@@ -1,4 +1,4 @@
-"""What ``emit.conv.rows`` is given: panels, their packing, tasks, the band's geometry.
+"""What ``emit.conv.rows`` is given: panels, tasks, the band's geometry.
 
 Shared by convolution in NHWC and by matrix products with a constant factor.
 """
@@ -13,13 +13,14 @@ import numpy as np
 
 from softneuro_core.device import Target
 from softneuro_core.phases import Scatter
-from softneuro_core.spec import NHWC, DType, Layout
+from softneuro_core.spec import NHWC, Layout
 from softneuro_core.windows import Window, image_strides
 from softneuro_cpu_numba.band_shape import BandShape
-from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import CACHE_LINE, find_isa, isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Activation
-from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address, packed
+from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address
+from softneuro_cpu_numba.panels import Panels, cut
+from softneuro_cpu_numba.short_weights import pack_short
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 
 BLOCK_BYTES = 256 * 1024
@@ -38,6 +39,8 @@ MOST_PLANES = 4
 NARROW_ROWS = (8, 4, 2, 1)
 """Rows of a tile one vector wide: eight sums hide the latency of an FMA."""
 GEMV_VECTORS = 8
+MAX_STREAMED_ROWS = 4
+"""Rows up to which a constant factor is read faster than it is multiplied, so that narrower storage can pay."""
 STREAMED_BYTES, MOST_ROWS_ASKING = 1 << 20, 8
 """Weights from so many bytes on come from behind the second-level cache: while the tiles of a panel are computed, the
 next panel is asked for. Otherwise memory waits for all tiles but the first, and that one for memory. Times without in
@@ -56,66 +59,6 @@ AHEAD_BYTES, AHEAD_K = 512 << 10, 64
 memory 144 to 24 channels at 56x56 then take 252 us instead of 482, 192 to 32 at 28x28 112 instead of 165, 256 to 64 at
 56x56 1,207 instead of 1,398; from the third-level cache 1 % less. Where all is near it costs up to 2 %, and 6 % at 16
 channels."""
-
-
-@dataclass(frozen=True, slots=True)
-class Panels:
-    """Columns cut into panels: ``wide`` of ``vectors`` vectors, the others of one. The last ones may overlap, so that
-    no panel is part full; each column is written with the same value by both."""
-
-    starts: tuple[int, ...]
-    wide: int
-    vectors: int
-    lanes: int
-
-    def widths(self) -> list[int]:
-        return [self.vectors * self.lanes if i < self.wide else self.lanes for i in range(len(self.starts))]
-
-    @property
-    def columns(self) -> int:
-        """Columns computed: the cost."""
-        return sum(self.widths())
-
-    def pack(self, matrix: np.ndarray, dtype: str = "float32") -> np.ndarray:
-        """[groups, K, N], or [groups, taps, channels, N] with K = taps * channels, as [groups][panel][K][width] in
-        ``dtype``, zeros behind N; a strided view does as well as an array."""
-        source = matrix if matrix.ndim == 4 else matrix[:, None]
-        groups, taps, channels, _ = source.shape
-        shape, kind = (groups, taps * channels * self.columns), DType.parse(dtype).numpy
-        return packed(("panels", self, dtype), matrix, shape, kind, lambda made: self.fill(made, source))
-
-    def fill(self, made: np.ndarray, source: np.ndarray) -> None:
-        """Writes [groups, taps, channels, N] into the panels of ``made``."""
-        groups, taps, channels, _ = source.shape
-        k, width, whole = taps * channels, self.vectors * self.lanes, self._regular()
-        place = made[:, : whole * k * width].reshape(groups, whole, taps, channels, width)
-        regular = source[..., : whole * width].reshape(groups, taps, channels, whole, width)
-        strided_copy(place, regular.transpose(0, 3, 1, 2, 4))
-        at = whole * k * width
-        for start, width in list(zip(self.starts, self.widths(), strict=True))[whole:]:
-            part = source[..., start : start + width]
-            place = made[:, at : at + k * width].reshape(groups, taps, channels, width)
-            place[..., part.shape[-1] :] = 0
-            strided_copy(place[..., : part.shape[-1]], part)
-            at += k * width
-
-    def _regular(self) -> int:
-        """Panels in front that are wide and do not overlap."""
-        width = self.vectors * self.lanes
-        return sum(1 for i, start in enumerate(self.starts[: self.wide]) if start == i * width)
-
-
-def cut(columns: int, vectors: int, lanes: int) -> Panels:
-    """Panels over ``columns``; fewer columns than lanes make one masked panel."""
-    width = vectors * lanes
-    wide = columns // width if vectors > 1 else 0
-    rest = columns - wide * width
-    starts = [i * width for i in range(wide)]
-    if wide and rest > (vectors - 1) * lanes:
-        return Panels((*starts, columns - width), wide + 1, vectors, lanes)
-    last = max(0, columns - lanes)
-    narrow = [min(wide * width + i * lanes, last) for i in range(-(-rest // lanes))]
-    return Panels((*starts, *narrow), wide, vectors, lanes)
 
 
 def lines_ahead(tile: tuple[int, int], lanes: int, rows: int, weight_bytes: int) -> int:
@@ -164,10 +107,10 @@ class RowProduct:
     """y[pixel, group * N + n] = windows(x) @ matrix[group] + bias, + residual, activated; y is NHWC or a matrix.
 
     ``window`` None is a plain product of ``rows`` rows. ``residual`` is the number of the added input; weights are
-    kept ``stored`` as float32, float16, bfloat16 or int8 and widened on the way into the tile; sums of int8 count
-    ``factors`` each, by column. ``x`` and ``scale`` are the numbers of the input and of K factors for the rows of the
-    matrix (dense pixels of one image only). ``pairs``: input and matrix are words of two bfloat16, which channels and K
-    count; ``result`` is how y and the residual are stored.
+    kept ``stored`` as float32, float16, bfloat16, int8 or int16 and widened on the way into the tile; sums of int8
+    count ``factors`` each, by column. ``x`` and ``scale`` are the numbers of the input and of K factors for the rows of
+    the matrix (dense pixels of one image only). ``pairs``: input and matrix are words of two bfloat16, which channels
+    and K count; ``result`` is how y and the residual are stored.
     """
 
     matrix: np.ndarray  # (groups, K, N) or (groups, taps, channels, N), perhaps a view; K runs over (kh, kw, channel)
@@ -231,7 +174,7 @@ class RowProduct:
         images, rows, columns = self._pixels()
         bias = np.zeros(groups * n, np.float32) if self.bias is None else self.bias
         args: list[Argument] = [
-            *(In(self.x), panels.pack(self.matrix, self.stored), panels.pack(bias.reshape(groups, 1, n))),
+            *(In(self.x), self._pack(panels), panels.pack(bias.reshape(groups, 1, n))),
             *(None if self.residual is None else In(self.residual), Out(0)),
             *(aligned(np.array(panels.starts, np.int64)), *parts.words),
             *(rows, columns, *self._input_steps(), n, self._pitch(), panels.wide, len(panels.starts), k),
@@ -242,6 +185,11 @@ class RowProduct:
             *(self.activation.p0, self.activation.p1, *self._band()),
         ]
         return NativeKernel(address, tuple(args), images * groups * parts.tasks, self._scratch(parts.most_rows))
+
+    def _pack(self, panels: Panels) -> np.ndarray:
+        if self.stored == "int16":
+            return pack_short(panels, self.matrix.reshape(self.sizes))
+        return panels.pack(self.matrix, self.stored)
 
     def _source(self) -> str:
         if self.is_flat:

@@ -23,7 +23,8 @@ from softneuro_cpu_numba.copies import strided_copy
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.epilogues import Epilogue, pitched_result
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address, packed
-from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, activation_kind, best_tile, cut, lines_ahead
+from softneuro_cpu_numba.panels import Panels, cut
+from softneuro_cpu_numba.rows import NARROW_ROWS, activation_kind, best_tile, lines_ahead
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 
 OUTPUTS = (2, 4, 6)

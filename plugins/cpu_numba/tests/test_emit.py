@@ -42,6 +42,7 @@ KERNELS = [
     Kernel("conv", "rows", {"source": "pointwise", **ROWS}),
     Kernel("conv", "rows", {"source": "pointwise", **ROWS, "ask_ahead": True}),
     Kernel("conv", "rows", {"source": "pointwise", **ROWS, "lines": 2}),
+    Kernel("conv", "rows", {"source": "pointwise", **ROWS, "stored": "int16"}),
     Kernel("conv", "rows", {"source": "runs", **ROWS, "lines": 1}),
     Kernel("strassen", "strassen", {"act": "relu", "residual": True}, narrow=False),
     Kernel("conv", "rows", {"source": "runs", **ROWS}),

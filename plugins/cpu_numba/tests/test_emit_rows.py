@@ -50,6 +50,7 @@ CASES: list[tuple[str, Case]] = [
     ("cpu/attention", exported(2, 7, 13, 2, 9, (2, 1, 7, 13))),
     ("cpu/gemm", ([node("MatMul", "ab", "y")], {"a": random(2, 9, 7), "b": random(2, 7, 21)}, {})),
     ("cpu/gemm", ([node("MatMul", "ab", "y")], {"a": random(9, 7), "b": random(7, 3)}, {})),
+    ("cpu/gemm", ([node("MatMul", "ab", "y")], {"a": random(1, 300)}, {"b": random(300, 251)})),
     ("cpu/softmax", ([node("Softmax", "x", "y")], {"x": random(7, 13)}, {})),
     ("cpu/layernormalization", _sum_norm()),
 ]

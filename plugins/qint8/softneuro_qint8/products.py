@@ -12,7 +12,8 @@ from softneuro_cpu_numba.attention import RESHAPES, Operand, Search, factor_of, 
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
 from softneuro_cpu_numba.matrix_rows import PANEL
 from softneuro_cpu_numba.native import In, NativeKernel, Out, aligned, emitted_address
-from softneuro_cpu_numba.rows import NARROW_ROWS, best_tile, cut
+from softneuro_cpu_numba.panels import cut
+from softneuro_cpu_numba.rows import NARROW_ROWS, best_tile
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 
 from softneuro_core.device import Target

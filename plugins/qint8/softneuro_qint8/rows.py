@@ -8,8 +8,9 @@ import numpy as np
 from softneuro_cpu_numba.band_shape import BandShape
 from softneuro_cpu_numba.emit.isa import dot_isa_of, isa_of, lanes_of
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address
+from softneuro_cpu_numba.panels import Panels, cut
 from softneuro_cpu_numba.probe import works
-from softneuro_cpu_numba.rows import NARROW_ROWS, Panels, Tiles, best_tile, cut, result_places
+from softneuro_cpu_numba.rows import NARROW_ROWS, Tiles, best_tile, result_places
 from softneuro_cpu_numba.tiles import HEAD_BYTES, TASKS_PER_THREAD, Cut
 
 from softneuro_core.device import Target

@@ -56,8 +56,9 @@ def rows(
     ``lines``: cache lines of the next panel every step asks for.
     ``pairs``: x and w are bfloat16; channels, k and all of x are counted in words of two. ``result``: how y and the
     residual are stored.
-    scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16, bfloat16 or int8;
-    sums of int8 are multiplied by ``factors``, by column, before the bias is added.
+    scratch: the band. Weights: [group][panel][k][width], elements ``stored`` as float32, float16, bfloat16, int8 or
+    int16. Sums of int8 are multiplied by ``factors``, by column, before the bias is added; behind all of int16 lie
+    float32 [panel][k], what the integers of a row count (one group, pointwise).
     """
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     at = len(ARGUMENTS)
@@ -72,6 +73,7 @@ def rows(
     whole = Segments(a["k"])
     segments = whole if band is None else Segments(a["run"], a["runs"], e.integers(a["run_offsets"]))
     columns_per_group = e.add(e.mul(a["wide"], vectors * e.lanes), e.mul(e.sub(a["panels"], a["wide"]), e.lanes))
+    units = e.floats(e.at(w, e.mul(columns_per_group, a["k"]))) if stored == "int16" else None
 
     def tasks(number: Value, many: Value, wide: Value) -> None:
         place, panel_stretch = e.divmod(number, a["panel_tasks"])
@@ -109,6 +111,7 @@ def rows(
                 ahead = e.mul(number, width * e.lanes)
             ahead = e.add(before, ahead)
             weights, biases, own = e.at(w, e.mul(ahead, a["k"])), e.at(bias, ahead), e.at(factors, ahead)
+            counts = scale if units is None else e.at(units, e.mul(number, a["k"]))
             base = e.add(written, column)
             mask = few if few and width == 1 else None
 
@@ -117,7 +120,7 @@ def rows(
                 start = [e.constant(0.0) if steps else e.load(biases, v * e.lanes) for v in range(width)]
                 following = e.mul(a["ld_a"], size) if ask_ahead and size == pieces[0] else None
                 next_panel = coming(e, weights, a["k"], width * e.lanes, first, pieces[0], lines)
-                columns = Panel(weights, stored, scale, pairs=pairs, coming=next_panel)
+                columns = Panel(weights, stored, counts, pairs=pairs, coming=next_panel)
                 sums = accumulate(e, pointers, columns, segments, start * size, following)
                 if steps:
                     ends = [(e.load(own, v * e.lanes), e.load(biases, v * e.lanes)) for v in range(width)]

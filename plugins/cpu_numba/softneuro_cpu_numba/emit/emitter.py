@@ -159,7 +159,7 @@ class Emitter:
         if dtype == "float32":
             return self.load(pointer, offset) if mask is None else self.load_some(pointer, offset, mask)
         bits = self._bits(pointer, offset, mask)
-        if dtype == "int8":
+        if dtype in ("int8", "int16"):
             return self.b.sitofp(self.b.sext(bits, self.vector_type(element=I32)), self.vector_type())
         if dtype == "float16":
             return self.b.fpext(self.b.bitcast(bits, self.vector_type(element=ir.HalfType())), self.vector_type())

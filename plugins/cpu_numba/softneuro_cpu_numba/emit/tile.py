@@ -61,8 +61,8 @@ def coming(e: Emitter, panel: Value, k: Value, width: int, first: Value, rows: i
 @dataclass(frozen=True, slots=True)
 class Panel:
     """B: rows of k, ``pitch`` elements apart (None: packed, as wide as the tile), of elements ``stored`` as float32,
-    float16, bfloat16 or int8. With ``scale``, of one segment only, row k counts ``scale[k]`` times; float32 columns
-    outside ``mask`` are not read. ``pairs``: A and B are words of two bfloat16, k counts words."""
+    float16, bfloat16, int8 or int16. With ``scale``, of one segment only, row k counts ``scale[k]`` times; float32
+    columns outside ``mask`` are not read. ``pairs``: A and B are words of two bfloat16, k counts words."""
 
     pointer: Value
     stored: str = "float32"
@@ -76,16 +76,17 @@ class Panel:
         """so_far + x * column."""
         return (e.dot_bfloat if self.pairs else e.fma)(x, column, so_far)
 
-    def row(self, e: Emitter, at: Value, k: Value, vectors: int) -> list[Value]:
-        """Row k, which begins at ``at``, widened."""
+    def row(self, e: Emitter, at: Value, k: Value, vectors: int, rows: int) -> tuple[list[Value], Value | None]:
+        """Row k, which begins at ``at``, widened; and its scale where that is cheaper multiplied with the ``rows``
+        numbers of A than with the columns."""
         if self.mask is None:
             columns = [e.load_stored(at, v * e.lanes, self.stored) for v in range(vectors)]
         else:
             columns = [e.load_some(at, v * e.lanes, self.mask) for v in range(vectors)]
-        if self.scale is not None:
-            factor = e.broadcast(self.scale, k)
-            columns = [e.b.fmul(factor, column) for column in columns]
-        return columns
+        if self.scale is None:
+            return columns, None
+        factor = e.broadcast(self.scale, k)
+        return (columns, factor) if rows < vectors else ([e.b.fmul(factor, column) for column in columns], None)
 
     def ask_ahead(self, e: Emitter, at: Value, width: int) -> None:
         """Prefetches what a later step will read."""
@@ -110,11 +111,12 @@ def accumulate(
     sums = list(start)
 
     def step(at: Value, pointers: Sequence[Value], k: Value, carried: Sequence[Value]) -> list[Value]:
-        columns = panel.row(e, at, k, vectors)
+        columns, factor = panel.row(e, at, k, vectors, len(pointers))
         panel.ask_ahead(e, at, width)
         made = []
         for r, pointer in enumerate(pointers):
             x = e.broadcast(pointer, k)
+            x = x if factor is None else e.b.fmul(factor, x)
             made += [panel.multiply(e, x, column, carried[r * vectors + v]) for v, column in enumerate(columns)]
         return made
 
