@@ -32,15 +32,16 @@ class Tile:
             (m if taps > 1 else 1, taps, stride) for taps, stride in zip(window.kernel, window.strides, strict=True)
         )
         tile = Tile(down, along)
-        return tile if tile._products <= max(ACCURACY) else None
+        return tile if tile.products_a_side <= max(ACCURACY) else None
 
     @property
-    def _products(self) -> int:
+    def products_a_side(self) -> int:
+        """The most of one phase."""
         return max(m + max(phases(taps, stride)) - 1 for m, taps, stride in (self.down, self.along))
 
     @property
     def accuracy(self) -> float:
-        return min(error for products, error in ACCURACY.items() if self._products <= products)
+        return min(error for products, error in ACCURACY.items() if self.products_a_side <= products)
 
     @property
     def vertical(self) -> Transform:

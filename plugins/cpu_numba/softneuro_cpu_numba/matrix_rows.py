@@ -213,10 +213,12 @@ class MatrixRows:
         group = 4 // dtype.itemsize
         shape = (self.parts * matrix.shape[0] * self.words * group * self.columns,)
         recipe = ("matrix", self.words, self.step, self.outputs, str(dtype), self.parts)
-        return packed(recipe, matrix, shape, dtype, lambda made: self._fill(made, matrix, group))
+        return packed(recipe, matrix, shape, dtype, lambda made: self.fill(made, matrix))
 
-    def _fill(self, made: np.ndarray, matrix: np.ndarray, group: int) -> None:
+    def fill(self, made: np.ndarray, matrix: np.ndarray) -> None:
+        """Writes what :meth:`pack` gives."""
         taps, channels, outputs = matrix.shape
+        group = 4 // made.dtype.itemsize
         steps = taps * self.words // self.step
         whole = self.columns // PANEL * PANEL
         for part in range(self.parts):

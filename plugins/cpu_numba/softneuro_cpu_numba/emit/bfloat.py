@@ -80,7 +80,7 @@ class RoundedBand(Band):
         lanes, count = e.lanes, -(-self.planes // 2)
 
         def words(p: Value, mask: int | None) -> list[list[Value]]:
-            parts = [self._parts(e, e.load_stored(source, p, "float32", mask)) for source in sources]
+            parts = [self.split(e, e.load_stored(source, p, "float32", mask)) for source in sources]
             return [_pairs(e, numbers) for numbers in zip(*parts, strict=True)]
 
         def vector(p: Value) -> None:
@@ -102,26 +102,30 @@ class RoundedBand(Band):
         order = ir.Constant(e.vector_type(2 * e.lanes, I32), list(range(2 * e.lanes)))
 
         def vector(i: Value) -> None:
-            halves = [self._parts(e, e.load(x, e.add(e.mul(i, 2), half))) for half in (0, e.lanes)]
+            halves = [self.split(e, e.load(x, e.add(e.mul(i, 2), half))) for half in (0, e.lanes)]
             for place, pair in zip(self.places, zip(*halves, strict=True), strict=True):
                 bits = e.b.shuffle_vector(*pair, order)
                 e.store(e.b.bitcast(bits, e.vector_type()), out, e.add(i, place))
 
         def one(i: Value) -> None:
-            parts = self._parts(e, e.load_some(x, e.mul(i, 2), 2))
+            parts = self.split(e, e.load_some(x, e.mul(i, 2), 2))
             for place, bits in zip(self.places, parts, strict=True):
                 words = e.b.bitcast(bits, e.vector_type(e.lanes // 2))
                 e.b.store(e.b.extract_element(words, ir.Constant(I32, 0)), e.at(out, e.add(i, place)))
 
         e.run(count, vector, one)
 
-    def _parts(self, e: Emitter, value: Value) -> list[Value]:
-        """The bits of a vector's parts."""
-        made = [e.narrowed(value, "bfloat16")]
-        if len(self.places) > 1:
-            high = e.b.bitcast(e.high_halves(made[0]), e.vector_type())
-            made.append(e.narrowed(e.b.fsub(value, high), "bfloat16"))
-        return made
+    def split(self, e: Emitter, value: Value) -> list[Value]:
+        return parts_of(e, value, len(self.places))
+
+
+def parts_of(e: Emitter, value: Value, count: int) -> list[Value]:
+    """The bits of a vector's parts, one or two."""
+    made = [e.narrowed(value, "bfloat16")]
+    if count > 1:
+        high = e.b.bitcast(e.high_halves(made[0]), e.vector_type())
+        made.append(e.narrowed(e.b.fsub(value, high), "bfloat16"))
+    return made
 
 
 def _pairs(e: Emitter, numbers: Sequence[Value]) -> list[Value]:

@@ -62,8 +62,8 @@ class Sums:
     tiles: Tiles
     product: str
     """The instruction."""
-    room: Value
-    """float pointer, 64-byte aligned."""
+    room: Value = None
+    """float pointer, 64-byte aligned: where :meth:`compute` puts sums and :meth:`read` finds them."""
 
     @property
     def element(self) -> Any:
@@ -79,12 +79,31 @@ class Sums:
         runs: Runs,
         vectors: int,
     ) -> None:
+        """:meth:`multiply`, and the sums put into the room."""
+        self.multiply(e, pixels, pitch, weights, start, runs, vectors)
+        places = [e.at(self.room, i * self.tiles.rows * vectors * SIDE) for i in range(len(pixels))]
+        self.put(e, places, vectors * ROW_BYTES, vectors)
+
+    def multiply(
+        self,
+        e: Emitter,
+        pixels: Sequence[Value],
+        pitch: Value,
+        weights: Sequence[Value],
+        start: Value | None,
+        runs: Runs,
+        vectors: int,
+    ) -> None:
         """``pixels`` point to the first row of each tile, rows are ``pitch`` words apart; ``start`` points to what the
-        sums of every row begin with; ``weights`` to those used and, with ``lines``, to those asked for."""
-        count, words = len(pixels), self.tiles.words
-        for i in range(count):
+        sums of every row begin with (None: zeros); ``weights`` to those used and, with ``lines``, to those asked for.
+        """
+        words = self.tiles.words
+        for i in range(len(pixels)):
             for v in range(vectors):
-                _move(e, "loadd", SUMS[2 * i + v], e.at(start, v * SIDE), 0)
+                if start is None:
+                    e.intrinsic("llvm.x86.tilezero", ir.VoidType(), [ir.Constant(I8, SUMS[2 * i + v])])
+                else:
+                    _move(e, "loadd", SUMS[2 * i + v], e.at(start, v * SIDE), 0)
 
         def step(offset: Index, at: Value, *coming: Value) -> list[Value]:
             held: tuple[int, int] | tuple[None, None] = None, None
@@ -114,10 +133,12 @@ class Sums:
         else:
             offsets = runs.offsets
             e.loop(runs.count, lambda s, *at: run(e.integer(offsets, s), at), weights)
-        for i in range(count):
+
+    def put(self, e: Emitter, places: Sequence[Value], pitch_bytes: Index, vectors: int) -> None:
+        """Writes the sums of each tile of pixels to one of ``places``, rows ``pitch_bytes`` apart."""
+        for i, place in enumerate(places):
             for v in range(vectors):
-                place = e.at(self.room, (i * self.tiles.rows * vectors + v) * SIDE)
-                _move(e, "stored", SUMS[2 * i + v], place, vectors * ROW_BYTES)
+                _move(e, "stored", SUMS[2 * i + v], e.at(place, v * SIDE), pitch_bytes)
 
     def _load_weights(self, e: Emitter, at: Value, part: int, vectors: int) -> None:
         """Those of a step, which begin at ``at``."""

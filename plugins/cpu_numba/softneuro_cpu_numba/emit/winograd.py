@@ -12,9 +12,11 @@ from fractions import Fraction
 from functools import reduce
 
 from softneuro_core.cook_toom import Matrix, Transform, small_vectors, transform
+from softneuro_cpu_numba.amx import Tiles
 from softneuro_cpu_numba.emit.emitter import Emitter, Index, Value
 from softneuro_cpu_numba.emit.tasks import neighbours, once, room
-from softneuro_cpu_numba.emit.tile import Finish, Panel, Segments, accumulate, coming, in_pieces
+from softneuro_cpu_numba.emit.tile import Finish
+from softneuro_cpu_numba.emit.winograd_products import OnMatrixUnit, OnVectors, Products
 from softneuro_cpu_numba.native import emitted
 
 ARGUMENTS = (
@@ -31,12 +33,12 @@ ARGUMENTS = (
         "panels",
         "wide",
     ),
-    *("ld_v", "position", "sums", "step_y", "step_x", "ld_y"),
+    *("ld_v", "position", "sums", "step_y", "step_x", "ld_y", "apart", "config"),
 )
 """Then p0 and p1. ``step_y`` and ``step_x`` are the dilations; rows of a task are tiles, row tasks those of an image;
-``ld_v`` and ``position`` are the floats between two tiles and two positions of the transformed input, ``sums`` between
-two positions of the products; ``rows`` and ``columns`` of what is written, less where it is pooled, ``ld_y`` floats a
-pixel."""
+``ld_v`` and ``position`` are the floats between two tiles and two positions of the transformed input, ``apart`` between
+the parts of a position, ``sums`` between two positions of the products; ``rows`` and ``columns`` of what is written,
+less where it is pooled, ``ld_y`` floats a pixel; ``config``: shapes of a matrix unit's registers."""
 
 WRITE_AHEAD = 32
 """Floats between what is written and what is asked for to be written next: results are new memory, a tile's pixels far
@@ -48,30 +50,32 @@ def winograd(
     e: Emitter,
     down: tuple[int, int, int],
     along: tuple[int, int, int],
-    pieces: Sequence[int],
-    vectors: int,
-    narrow_pieces: Sequence[int],
     act: str,
     residual: bool,
     pool: int,
+    pieces: Sequence[int] = (),
+    vectors: int = 0,
+    narrow_pieces: Sequence[int] = (),
     lines: int = 0,
+    tiles: Tiles | None = None,
+    last: int = 0,
 ) -> None:
     """y = conv(x, w) + bias, + residual, activated. ``down`` and ``along`` a tile: outputs, taps and stride of its
     rows and of its columns. ``pool``: of each pool x pool outputs of a tile the largest.
 
     A dilated convolution is a plain one on each of step_y x step_x interleaved grids; a tile belongs to one grid.
 
-    ``lines``: cache lines of the next panel of filters every step of a product asks for.
-    Channels and output channels fill a vector at least. Weights: [position][panel][channel][width].
+    ``tiles`` and ``last`` are those of :class:`OnMatrixUnit`, ``pieces`` to ``lines`` those of :class:`OnVectors`.
+    Channels and output channels fill a vector at least.
     scratch: a patch and a result tile, then the transformed input, then the products.
     """
+    method: Products = OnMatrixUnit(tiles, last) if tiles else OnVectors(pieces, vectors, narrow_pieces, lines)
     a = dict(zip(ARGUMENTS, e.words(0, len(ARGUMENTS)), strict=True))
     at = len(ARGUMENTS)
     finish = Finish(act, e.number(at), e.number(at + 1), e.floats(a["residual"]) if residual else None)
-    x, w, bias, y = (e.floats(a[name]) for name in ("x", "w", "bias", "y"))
+    x, bias, y = (e.floats(a[name]) for name in ("x", "bias", "y"))
     vertical, horizontal = transform(*down), transform(*along)
     positions = vertical.size * horizontal.size
-    starts = e.integers(a["starts"])
     small = room(e)
     patch = e.at(small, small_vectors(vertical, horizontal) * e.lanes)
     data = e.at(patch, e.mul(a["channels"], vertical.pixels * horizontal.pixels))
@@ -106,49 +110,22 @@ def winograd(
             out = e.at(data, e.mul(tile, a["ld_v"]))
 
             def lanes(c: Value) -> None:
-                matrices = (vertical.bt, horizontal.bt)
-                _forward(e, matrices, e.at(source, c), pitch, pixel, e.at(out, c), a["position"], small)
+                matrices, to = (vertical.bt, horizontal.bt), e.at(out, method.place(e, c))
+                for p, value in _forward(e, matrices, e.at(source, c), pitch, pixel, small):
+                    method.keep(e, a, value, e.at(to, e.mul(a["position"], p)))
 
             e.vectors(a["channels"], lanes)
 
         once(e, block, lambda: e.loop(count, forward))
         begin = e.mul(split, a["panels_per_task"])
-        end = e.smaller(e.add(begin, e.mul(broad, a["panels_per_task"])), a["panels"])
-        middle = e.smaller(e.larger(begin, a["wide"]), end)
+        own = a | {"begin": begin, "end": e.smaller(e.add(begin, e.mul(broad, a["panels_per_task"])), a["panels"])}
 
         def position(p: Value) -> None:
-            source = e.at(data, e.mul(p, a["position"]))
-            weights = e.at(w, e.mul(p, a["channels"], _columns(e, a, vectors)))
-            out = e.at(products, e.mul(p, a["sums"]))
-
-            def panel(number: Value, width: int, sizes: Sequence[int]) -> None:
-                ahead = e.mul(number, width * e.lanes)
-                if width == 1:
-                    ahead = e.add(ahead, e.mul(a["wide"], (vectors - 1) * e.lanes))
-                panel_weights = e.at(weights, e.mul(ahead, a["channels"]))
-                column = e.at(out, e.integer(starts, number))
-
-                def tile(first: Value, size: int) -> None:
-                    pointers = [e.at(source, e.mul(e.add(first, i), a["ld_v"])) for i in range(size)]
-                    zeros = [e.constant(0.0)] * (size * width)
-                    next_panel = coming(e, panel_weights, a["channels"], width * e.lanes, first, pieces[0], lines)
-                    columns = Panel(panel_weights, coming=next_panel)
-                    sums = accumulate(e, pointers, columns, Segments(a["channels"]), zeros)
-                    for i in range(size):
-                        row = e.at(column, e.mul(e.add(first, i), a["out_channels"]))
-                        for v in range(width):
-                            e.store(sums[i * width + v], row, v * e.lanes)
-
-                in_pieces(e, count, sizes, width, tile)
-
-            e.loop(middle, lambda number: panel(number, vectors, pieces), first=begin)
-            e.loop(end, lambda number: panel(number, 1, narrow_pieces), first=middle)
+            source, out = e.at(data, e.mul(p, a["position"])), e.at(products, e.mul(p, a["sums"]))
+            method.position(e, own, p, source, out, count)
 
         e.loop(positions, position)
-        low = e.integer(starts, begin)
-        last = e.integer(starts, e.sub(end, 1))
-        in_wide = e.b.icmp_signed("<=", end, a["wide"])
-        until = e.add(last, e.b.select(in_wide, e.i(vectors * e.lanes), e.i(e.lanes)))
+        low, until = method.columns(e, own)
 
         def back(tile: Value) -> None:
             row, column = place(e.add(first, tile), high, wide)
@@ -188,13 +165,9 @@ def winograd(
 
         e.loop(count, back)
 
+    method.begin(e, a)
     neighbours(e, a["row_tasks"], a["panel_tasks"], a["most_tasks"], tasks)
-
-
-def _columns(e: Emitter, a: dict[str, Value], vectors: int) -> Value:
-    """Columns of all panels, overlaps counted twice."""
-    narrow = e.sub(a["panels"], a["wide"])
-    return e.add(e.mul(a["wide"], vectors * e.lanes), e.mul(narrow, e.lanes))
+    method.end(e)
 
 
 def _whole_or_patch(
@@ -248,16 +221,9 @@ def _below(e: Emitter, value: Value, limit: Value) -> Value:
 
 
 def _forward(
-    e: Emitter,
-    bt: tuple[Matrix, Matrix],
-    source: Value,
-    pitch: Value,
-    pixel: Value,
-    out: Value,
-    position: Value,
-    small: Value,
-) -> None:
-    """BT d B of one vector of channels: columns into ``small``, then rows into ``out``."""
+    e: Emitter, bt: tuple[Matrix, Matrix], source: Value, pitch: Value, pixel: Value, small: Value
+) -> Iterator[tuple[int, Value]]:
+    """BT d B of one vector of channels, columns first, into ``small``: each position and its value."""
     vertical, horizontal = bt
     height, width = len(vertical[0]), len(horizontal[0])
     rows = [e.at(source, e.mul(pitch, i)) for i in range(height)]
@@ -268,7 +234,7 @@ def _forward(
     for i in range(len(vertical)):
         row = [e.load(small, (i * width + k) * e.lanes) for k in range(width)]
         for j, value in enumerate(apply(e, horizontal, row)):
-            e.store(value, e.at(out, e.mul(position, i * len(horizontal) + j)))
+            yield i * len(horizontal) + j, value
 
 
 def _backward(
