@@ -60,8 +60,8 @@ class Offer:
 
     @property
     def rounds_constants(self) -> bool:
-        """Whether constants are kept as integers of the grids laid over them: ``uses`` names their type."""
-        return any(not DType.parse(name).is_float for name in self.uses)
+        """Whether constants are kept as integers of the grids laid over them: ``uses`` names their type, of 8 bits."""
+        return any(dtype.itemsize == 1 and not dtype.is_float for dtype in map(DType.parse, self.uses))
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "inputs", _specs(self.inputs))

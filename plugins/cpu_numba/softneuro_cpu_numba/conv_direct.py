@@ -119,8 +119,8 @@ class DirectConv(Routine):
             pitched = pitched_result(region, conv.epilogue.residual) if out == NHWC_F32 else frozenset[int]()
             yield Offer((x, out) if residual else (x,), (out,), accuracy=SUMS, flops=conv.flops, pitched=pitched)
         if _streams_short(conv, target):
-            ins = (NHWC_F32,) * len(region.inputs)
-            yield Offer(ins, (NHWC_F32,), {"weights": "int16"}, accuracy=short_weights.ERROR, flops=conv.flops)
+            ins, params, uses = (NHWC_F32,) * len(region.inputs), {"weights": "int16"}, frozenset(("int16",))
+            yield Offer(ins, (NHWC_F32,), params, accuracy=short_weights.ERROR, flops=conv.flops, uses=uses)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         conv = convolution_of(region)

@@ -117,9 +117,9 @@ class MatrixProduct(Routine):
         if found is not None and not found.a.is_constant:
             inputs = (NCHW_F32,) * len(region.inputs)
             yield Offer(inputs, (NCHW_F32,), accuracy=SUMS, flops=found.flops)
-            for dtype, error, uses in _stored_choices(found, target):
-                params = {"weights": dtype}
-                yield Offer(inputs, (NCHW_F32,), params, accuracy=error, flops=found.flops, uses=frozenset(uses))
+            for dtype, error in _stored_choices(found, target):
+                params, uses = {"weights": dtype}, frozenset((dtype,))
+                yield Offer(inputs, (NCHW_F32,), params, accuracy=error, flops=found.flops, uses=uses)
 
     def prepare(self, region: Region, offer: Offer, target: Target) -> Kernel:
         found = product_of(region)
@@ -129,16 +129,15 @@ class MatrixProduct(Routine):
         return _dynamic_kernel(found, target)
 
 
-def _stored_choices(p: Product, target: Target) -> Iterable[tuple[str, float, tuple[str, ...]]]:
-    """Narrower types worth keeping a constant factor in where reading it is the work, with the error they add and the
-    dtypes they use: integers of int16 count as float32 rounded, as a Winograd filter is."""
+def _stored_choices(p: Product, target: Target) -> Iterable[tuple[str, float]]:
+    """Narrower types worth keeping a constant factor in, with the error they add: where reading it is the work."""
     if p.matrix is None or p.trans_a or p.m > MAX_STREAMED_ROWS or not p.matrix.size:
         return
     if "F16C" in target.isa.split(",") and max(p.matrix.max(), -p.matrix.min()) < HALF_MAX:
-        yield "float16", 5e-4, ("float16",)
-    yield "bfloat16", 4e-3, ("bfloat16",)
+        yield "float16", 5e-4
+    yield "bfloat16", 4e-3
     if short_weights.suits(p.matrix[0], GEMV_VECTORS * lanes_of(target), p.epilogue.activation):
-        yield "int16", short_weights.ERROR, ()
+        yield "int16", short_weights.ERROR
 
 
 def _constant_kernel(p: Product, target: Target, stored: str) -> NativeKernel:

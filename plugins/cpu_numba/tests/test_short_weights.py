@@ -29,7 +29,7 @@ def test_products_are_as_accurate_as_declared(rows: int, k: int, n: int, turned:
     inputs = {"a": random(rows, k), "r": random(rows, n, seed=1)}
     found = check(nodes, inputs, {"b": weights, "c": random(n, seed=2)}, expect=["cpu/gemm"])
     short = [offer for _, offer in found if offer.params.get("weights") == "int16"]
-    assert len(short) == 1 and not short[0].uses
+    assert len(short) == 1 and short[0].uses == {"int16"} and not short[0].rounds_constants
     assert ACCURACY_CLASSES["strict"] < short[0].accuracy <= ACCURACY_CLASSES["default"]
 
 
