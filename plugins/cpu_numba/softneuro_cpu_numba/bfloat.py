@@ -95,7 +95,7 @@ class Precision:
 
 
 ROUNDED = Precision(1, ERROR, frozenset(("bfloat16",)), frozenset((AMX, VECTORS)), 1, SATURATING)
-SPLIT = Precision(2, SPLIT_ERROR, frozenset(), frozenset((AMX,)), MIN_SPLIT_ROWS, frozenset())
+SPLIT = Precision(2, SPLIT_ERROR, frozenset(), frozenset((AMX,)), MIN_SPLIT_ROWS, SATURATING)
 
 
 def _kernel(rows: BfloatRows, offer: Offer, target: Target) -> NativeKernel:

@@ -21,7 +21,7 @@ from softneuro_core.winograd_tile import Tile
 from softneuro_cpu_numba.amx import SIDE, has_matrix_unit
 from softneuro_cpu_numba.conv_direct import Convolution, convolution_of
 from softneuro_cpu_numba.emit.isa import isa_of, lanes_of
-from softneuro_cpu_numba.epilogues import Epilogue, pitched_result
+from softneuro_cpu_numba.epilogues import SATURATING, Epilogue, pitched_result
 from softneuro_cpu_numba.native import Argument, In, NativeKernel, Out, Pitch, aligned, emitted_address
 from softneuro_cpu_numba.rows import activation_kind
 from softneuro_cpu_numba.tiles import HEAD_BYTES
@@ -115,6 +115,8 @@ class Winograd(Routine):
 
 def _split_error(conv: Convolution, tile: Tile, target: Target) -> float | None:
     """Error of factors split in two of bfloat16, None where a matrix unit cannot do it fast or well enough."""
+    if conv.epilogue.activation.kind in SATURATING:
+        return None
     if conv.window.channels % PAIRED_CHANNELS or conv.out_channels % SIDE or not has_matrix_unit(target, "AMX_BF16"):
         return None
     return min((error for most, error in SPLIT_ACCURACY.items() if tile.products_a_side <= most), default=None)

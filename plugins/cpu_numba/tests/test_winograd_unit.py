@@ -69,6 +69,14 @@ def test_what_does_not_fill_its_tiles_is_not_offered(channels: int, outputs: int
     assert not on_the_unit([(routine.name, offer) for routine, _, offer in offers_of(graph)])
 
 
+@pytest.mark.parametrize("act", ["Tanh", "Sigmoid", "HardSigmoid"])
+def test_not_before_what_keeps_results_far_below_the_largest_sum(act: str) -> None:
+    nodes = [node("Conv", "xw", "c", pads=[1] * 4), node(act, "c", "y")]
+    graph = graph_of(nodes, {"x": random(1, 32, 12, 12)}, {"w": random(32, 32, 3, 3)})
+    found = [(routine.name, offer) for routine, _, offer in offers_of(graph)]
+    assert not on_the_unit(found) and "cpu/conv_bfloat16x3" not in {name for name, _ in found}
+
+
 def test_no_sum_leaves_its_register() -> None:
     """The busiest loop holds twelve products for eight loads, and a tile is stored but once a panel."""
     tile = {"down": (2, 3, 1), "along": (2, 3, 1), "act": "relu", "residual": False, "pool": 1}
